@@ -1,0 +1,83 @@
+# The front door. Underneath is CMake: a target here is a line or two that a person could type.
+SHELL  := /bin/bash
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+BUILD  ?= build
+JOBS   ?= $(shell nproc)
+FUZZ_SECONDS ?= 20
+# GPU=cuda|hip|cann|musa|vulkan|sycl builds that backend too, given its vendor's tool chain.
+GPU    ?=
+# A system ggml: AUTO takes a recent one, ON requires it, OFF always builds our own.
+SYSTEM_GGML ?= AUTO
+# A folder of test data outside the repository; tests that need it are skipped where it is absent.
+STARLANE_SHARED ?= $(abspath ../shared)
+# Warnings stop a build only where nobody is in the middle of a change.
+WERROR ?= $(if $(CI),ON,OFF)
+
+OPTIONS = -DSTARLANE_WERROR=$(WERROR) -DSTARLANE_GPU=$(GPU) -DSTARLANE_SYSTEM_GGML=$(SYSTEM_GGML) \
+          -DSTARLANE_SHARED=$(STARLANE_SHARED)
+BUILD_IN = JOBS=$(JOBS) scripts/build.sh
+TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
+          $(if $(FILTER),--filter $(FILTER)) --build
+
+.PHONY: all demo test check bench asan tsan fuzz install clean distclean format deps deps-peer help
+.DEFAULT_GOAL := all
+
+all: ## set up dependencies and build build/starlane
+	@scripts/deps.sh build
+	@$(BUILD_IN) $(BUILD) $(OPTIONS)
+
+demo: all ## build, then let the bundled model tell a story
+	@scripts/demo.sh $(BUILD)/starlane
+
+deps-test:
+	@scripts/deps.sh build test
+
+test: deps-test ## build and run every test (FILTER=name for some)
+	@$(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(TEST_IN) $(BUILD)
+
+check: ## format, lint, floors, headers, third parties, function lengths
+	@scripts/deps.sh build check
+	@CONFIGURE_ONLY=1 $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) scripts/check.py --build $(BUILD) --jobs $(JOBS)
+
+bench: all deps-peer ## measure speed side by side with llama.cpp on the same ggml
+	@$(PYTHON) bench/bench.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
+
+asan: deps-test ## the tests under AddressSanitizer and UBSan
+	@$(BUILD_IN) build-asan $(OPTIONS) -DSTARLANE_SANITIZE=address,undefined
+	@$(TEST_IN) build-asan
+
+tsan: deps-test ## the tests under ThreadSanitizer, ggml included
+	@$(BUILD_IN) build-tsan $(OPTIONS) -DSTARLANE_SANITIZE=thread
+	@$(TEST_IN) build-tsan
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS (20) over its corpus
+	@scripts/deps.sh build check
+	@$(BUILD_IN) build-fuzz $(OPTIONS) -DSTARLANE_FUZZ=ON -DCMAKE_C_COMPILER=clang
+	@scripts/fuzz.sh build-fuzz $(FUZZ_SECONDS)
+
+install: all ## install under PREFIX (/usr/local), staged below DESTDIR
+	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
+
+deps: ## install or build everything any target here needs
+	@scripts/deps.sh build test check
+	@GPU=$(GPU) scripts/ggml.sh
+
+deps-peer: ## llama.cpp's benchmarks, built on our ggml, in .deps/peer/bin
+	@scripts/deps.sh build
+	@scripts/ggml.sh --peer
+
+format: ## put all C sources into the house's format
+	@scripts/deps.sh check
+	@find src tests bench -name '*.[ch]' 2>/dev/null | xargs -r clang-format -i
+
+clean: ## remove what was built, keep the dependencies
+	rm -rf build build-asan build-tsan build-fuzz
+
+distclean: clean ## also remove .deps (the cache outside the tree stays)
+	rm -rf .deps
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,42 @@
+# starlane_options: how every one of our own sources is compiled and linked. Nothing here applies to
+# third parties.
+include(GNUInstallDirs)
+set(CMAKE_C_STANDARD 17)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+
+add_library(starlane_options INTERFACE)
+target_compile_definitions(starlane_options INTERFACE _GNU_SOURCE)
+target_include_directories(starlane_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
+target_compile_options(starlane_options INTERFACE
+    -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
+    -Wformat=2
+    $<$<BOOL:${STARLANE_WERROR}>:-Werror>)
+
+# A binary built here runs on any x86-64-v2 (2009) or arm64 machine; faster kernels are chosen at
+# run time.
+string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" processor)
+if(processor MATCHES "^(x86_64|amd64)$")
+    set(STARLANE_X86 ON)
+    target_compile_options(starlane_options INTERFACE -march=x86-64-v2)
+else()
+    set(STARLANE_X86 OFF)
+endif()
+set(STARLANE_AVX2_FLAGS -mavx2 -mfma -mf16c)
+set(STARLANE_AVX512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c)
+
+if(STARLANE_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+        message(FATAL_ERROR "STARLANE_FUZZ needs clang (-DCMAKE_C_COMPILER=clang)")
+    endif()
+    set(instrument -fsanitize=fuzzer-no-link,address,undefined)
+elseif(STARLANE_SANITIZE)
+    set(instrument -fsanitize=${STARLANE_SANITIZE})
+endif()
+if(instrument)
+    list(APPEND instrument -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(starlane_options INTERFACE ${instrument} -O1)
+    target_link_options(starlane_options INTERFACE ${instrument})
+else()
+    target_compile_options(starlane_options INTERFACE -fstack-protector-strong -D_FORTIFY_SOURCE=2)
+endif()

@@ -1,0 +1,38 @@
+#!/bin/bash
+# Configures BUILD when its options changed or something it stands on is gone, then builds it.
+# usage: [JOBS=n] [CONFIGURE_ONLY=1] scripts/build.sh BUILD CMAKE-OPTION...
+# Prints the compiler's messages, and nothing when all was there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=$1
+shift
+
+# The build is configured with these options and the ggml it was configured for is still there.
+is_configured() {
+    local ggml
+    [ -f "$build/build.ninja" ] && [ "$(cat "$build/options" 2>/dev/null)" = "$*" ] || return 1
+    ggml=$(sed -n 's/^GGML_LIBRARY:[A-Z]*=//p' "$build/CMakeCache.txt")
+    [ -e "$ggml" ]
+}
+
+configure() {
+    mkdir -p "$build"
+    rm -f "$build/options"
+    cmake -G Ninja -S . -B "$build" "$@" >"$build/configure.log" || {
+        cat "$build/configure.log" >&2
+        exit 1
+    }
+    echo "$*" >"$build/options"
+}
+
+is_configured "$@" || configure "$@"
+[ -z "${CONFIGURE_ONLY:-}" ] || exit 0
+# Ninja's progress is for a terminal; elsewhere only what went wrong is worth a line.
+if [ -t 1 ]; then
+    ninja -C "$build" -j "${JOBS:-$(nproc)}" --quiet
+else
+    status=0
+    ninja -C "$build" -j "${JOBS:-$(nproc)}" >"$build/ninja.log" 2>&1 || status=1
+    sed '/^\[[0-9]*\//d; /^ninja: \(Entering\|no work\)/d; /^-- /d' "$build/ninja.log" >&2
+    exit $status
+fi
