@@ -1,0 +1,316 @@
+/* attn_kernel.h: the body of attn_unit_*, compiled once per instruction set by the files that include it after defining
+ * ATTN_UNIT (the function's name), VEC (floats per vector) and load_f16 (VEC halves to a vector). */
+#include "exec/llm/attn.h"
+#include <math.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
+
+struct q8_block { /* ggml's q8_0: 32 values share one half-precision scale */
+    uint16_t scale;
+    int8_t v[32];
+};
+
+static vec load_f16(const uint16_t *h);
+
+static inline vec splat(float x)
+{
+    return (vec){0} + x;
+}
+
+static inline float half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, mag = h & 0x7fff, bits;
+    float f;
+    if (mag >= 0x7c00) bits = sign | 0x7f800000 | (mag & 0x3ff) << 13;
+    else bits = sign | (mag << 13);
+    memcpy(&f, &bits, 4);
+    return mag >= 0x7c00 ? f : f * 0x1p112f; /* rebias by multiplying: subnormals come out right */
+}
+
+/* Sum of the lanes, always in the same order. */
+static inline float vec_sum(vec v)
+{
+    float lane[VEC];
+    memcpy(lane, &v, sizeof lane);
+    for (int w = VEC / 2; w > 0; w /= 2) {
+        for (int i = 0; i < w; i++) lane[i] += lane[i + w];
+    }
+    return lane[0];
+}
+
+/* e^x for x <= 0: 2^n * p(f) with f in [-0.5, 0.5], error under 2 ulp; below -87 it is 0. Cephes' polynomial. */
+static inline vec vec_exp(vec x)
+{
+    ivec under = x < splat(-87.0f);
+    vec n = x * splat(1.44269504088896341f) + splat(12582912.0f);
+    ivec bits;
+    vec p, scale;
+    n = n - splat(12582912.0f); /* rounds to the nearest integer */
+    x = x - n * splat(0.693359375f);
+    x = x - n * splat(-2.12194440e-4f);
+    p = splat(1.9875691500e-4f);
+    p = p * x + splat(1.3981999507e-3f);
+    p = p * x + splat(8.3334519073e-3f);
+    p = p * x + splat(4.1665795894e-2f);
+    p = p * x + splat(1.6666665459e-1f);
+    p = p * x + splat(5.0000001201e-1f);
+    p = p * x * x + x + splat(1.0f);
+    bits = (__builtin_convertvector(n, ivec) + 127) << 23;
+    memcpy(&scale, &bits, sizeof scale);
+    p = p * scale;
+    memcpy(&bits, &p, sizeof bits);
+    bits = bits & ~under;
+    memcpy(&p, &bits, sizeof p);
+    return p;
+}
+
+static void row_from_f16(float *dst, const uint16_t *src, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + VEC <= n; i += VEC) *(vec *)(dst + i) = load_f16(src + i);
+    for (; i < n; i++) dst[i] = half_to_float(src[i]);
+}
+
+static void row_from_q8(float *dst, const struct q8_block *src, int32_t n)
+{
+    for (int32_t b = 0; b < n / 32; b++) {
+        float scale = half_to_float(src[b].scale);
+        for (int i = 0; i < 32; i++) dst[b * 32 + i] = scale * (float)src[b].v[i];
+    }
+}
+
+/* Elements [first, first + n) of slot `slot` as f32; returns where they are (dst, or the cache itself). */
+static void row_load(float *dst, const void *cache, enum attn_kv_type type, int64_t at, int32_t n)
+{
+    if (type == ATTN_KV_F32) memcpy(dst, (const float *)cache + at, (size_t)n * sizeof *dst);
+    else if (type == ATTN_KV_F16) row_from_f16(dst, (const uint16_t *)cache + at, n);
+    else row_from_q8(dst, (const struct q8_block *)cache + at / 32, n);
+}
+
+/* out[r * ATTN_TILE + c] = q[r] . k[c] for R rows and C columns at once. */
+#define ATTN_DOT(R, C)                                                                            \
+    static inline void dot_##R##x##C(const float *const *q, const float *k, int32_t n, float *out) \
+    {                                                                                             \
+        vec acc[R][C] = {{{0}}};                                                                  \
+        int32_t d = 0;                                                                            \
+        for (; d + VEC <= n; d += VEC) {                                                          \
+            for (int r = 0; r < R; r++) {                                                         \
+                for (int c = 0; c < C; c++)                                                       \
+                    acc[r][c] += *(const vec *)(q[r] + d) * *(const vec *)(k + (size_t)c * (size_t)n + d); \
+            }                                                                                     \
+        }                                                                                         \
+        for (int r = 0; r < R; r++) {                                                             \
+            for (int c = 0; c < C; c++) {                                                         \
+                float s = vec_sum(acc[r][c]);                                                     \
+                for (int32_t e = d; e < n; e++) s += q[r][e] * k[(size_t)c * (size_t)n + (size_t)e]; \
+                out[r * ATTN_TILE + c] = s;                                                       \
+            }                                                                                     \
+        }                                                                                         \
+    }
+ATTN_DOT(4, 4)
+ATTN_DOT(1, 4)
+
+struct rows { /* a unit's rows and its scratch */
+    const struct attn_call *call;
+    const struct attn_tile *tile;
+    int32_t head, n_heads;  /* heads [head, head + n_heads) of each token */
+    int32_t head_kv;
+    int32_t n;              /* rows: token-major, n_tokens * n_heads */
+    float *k, *v;           /* [ATTN_TILE, head_k], [ATTN_TILE, head_v or head_k] f32 */
+    int32_t v_stride;
+    float *scores;          /* [n, ATTN_TILE] */
+    float *acc;             /* [n, head_v] */
+    float *max, *sum;       /* [n] */
+};
+
+static const float *row_query(const struct rows *u, int32_t r)
+{
+    const struct attn_shape *s = u->call->shape;
+    int64_t token = u->tile->token + r / u->n_heads, head = u->head + r % u->n_heads;
+    return u->call->q + (token * s->n_head + head) * s->head_k;
+}
+
+static float *cache_line(float **at, size_t n_floats)
+{
+    float *p = (float *)(((uintptr_t)*at + 63) & ~(uintptr_t)63);
+    *at = p + n_floats;
+    return p;
+}
+
+static void rows_init(struct rows *u, const struct attn_call *call, int32_t unit, void *scratch)
+{
+    const struct attn_shape *s = call->shape;
+    int32_t rep = s->n_head / s->n_head_kv;
+    int32_t per = rep < ATTN_ROWS_MAX ? rep : ATTN_ROWS_MAX, groups = (rep + per - 1) / per;
+    int32_t group = unit % groups, kv = unit / groups % s->n_head_kv;
+    float *at = scratch;
+    u->call = call;
+    u->tile = &call->batch->tiles[unit / groups / s->n_head_kv];
+    u->head_kv = kv;
+    u->head = kv * rep + group * per;
+    u->n_heads = rep - group * per < per ? rep - group * per : per;
+    u->n = u->tile->n_tokens * u->n_heads;
+    u->k = cache_line(&at, (size_t)ATTN_TILE * (size_t)s->head_k);
+    u->v = s->v_in_k ? u->k : cache_line(&at, (size_t)ATTN_TILE * (size_t)s->head_v);
+    u->v_stride = s->v_in_k ? s->head_k : s->head_v;
+    u->scores = cache_line(&at, (size_t)u->n * ATTN_TILE);
+    u->acc = cache_line(&at, (size_t)u->n * (size_t)s->head_v);
+    u->max = at;
+    u->sum = at + u->n;
+    memset(u->acc, 0, (size_t)u->n * (size_t)s->head_v * sizeof *u->acc);
+    for (int32_t r = 0; r < u->n; r++) {
+        u->max[r] = -INFINITY;
+        u->sum[r] = 0;
+    }
+}
+
+/* Keys and values of positions [from, to) into the scratch, at rows from % ATTN_TILE on. */
+static void tile_load(const struct rows *u, int32_t from, int32_t to)
+{
+    const struct attn_shape *s = u->call->shape;
+    int32_t bt = u->call->batch->block_tokens;
+    for (int32_t p = from; p < to; p++) {
+        int64_t slot = (int64_t)u->tile->blocks[p / bt] * bt + p % bt;
+        int64_t head = slot * s->n_head_kv + u->head_kv;
+        int32_t row = p % ATTN_TILE;
+        row_load(u->k + (size_t)row * (size_t)s->head_k, u->call->k, s->kv_type, head * s->head_k, s->head_k);
+        if (!s->v_in_k)
+            row_load(u->v + (size_t)row * (size_t)s->head_v, u->call->v, s->kv_type, head * s->head_v, s->head_v);
+    }
+}
+
+static void tile_scores(const struct rows *u, int32_t from, int32_t to)
+{
+    int32_t n = u->call->shape->head_k, c0 = from / 4 * 4, r = 0;
+    for (; r + 4 <= u->n; r += 4) {
+        const float *q[4] = {row_query(u, r), row_query(u, r + 1), row_query(u, r + 2), row_query(u, r + 3)};
+        for (int32_t c = c0; c < to; c += 4)
+            dot_4x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + (size_t)r * ATTN_TILE + c);
+    }
+    for (; r < u->n; r++) {
+        const float *q[1] = {row_query(u, r)};
+        for (int32_t c = c0; c < to; c += 4)
+            dot_1x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + (size_t)r * ATTN_TILE + c);
+    }
+}
+
+/* Scales, caps and masks a row's scores; columns outside [from, to) become -inf. Returns the largest. */
+static float scores_finish(const struct attn_shape *s, float *x, int32_t from, int32_t to)
+{
+    float best = -INFINITY;
+    for (int32_t c = 0; c < from; c++) x[c] = -INFINITY;
+    for (int32_t c = from; c < to; c++) {
+        float v = x[c] * s->scale;
+        if (s->softcap > 0) v = s->softcap * tanhf(v / s->softcap);
+        x[c] = v;
+        best = v > best ? v : best;
+    }
+    for (int32_t c = to; c < ATTN_TILE; c++) x[c] = -INFINITY;
+    return best;
+}
+
+static void axpy_rows(float *acc, const float *p, const float *v, int32_t stride, int32_t n_cols, int32_t n)
+{
+    int32_t d = 0;
+    for (; d + 4 * VEC <= n; d += 4 * VEC) {
+        vec a0 = *(vec *)(acc + d), a1 = *(vec *)(acc + d + VEC);
+        vec a2 = *(vec *)(acc + d + 2 * VEC), a3 = *(vec *)(acc + d + 3 * VEC);
+        for (int32_t c = 0; c < n_cols; c++) {
+            const float *x = v + (size_t)c * (size_t)stride + d;
+            a0 += p[c] * *(const vec *)x;
+            a1 += p[c] * *(const vec *)(x + VEC);
+            a2 += p[c] * *(const vec *)(x + 2 * VEC);
+            a3 += p[c] * *(const vec *)(x + 3 * VEC);
+        }
+        *(vec *)(acc + d) = a0;
+        *(vec *)(acc + d + VEC) = a1;
+        *(vec *)(acc + d + 2 * VEC) = a2;
+        *(vec *)(acc + d + 3 * VEC) = a3;
+    }
+    for (; d + VEC <= n; d += VEC) {
+        vec a = *(vec *)(acc + d);
+        for (int32_t c = 0; c < n_cols; c++) a += p[c] * *(const vec *)(v + (size_t)c * (size_t)stride + d);
+        *(vec *)(acc + d) = a;
+    }
+    for (; d < n; d++) {
+        for (int32_t c = 0; c < n_cols; c++) acc[d] += p[c] * v[(size_t)c * (size_t)stride + (size_t)d];
+    }
+}
+
+/* One step of the online softmax for row r over columns [from, to) of the tile. */
+static void row_update(const struct rows *u, int32_t r, int32_t from, int32_t to)
+{
+    const struct attn_shape *s = u->call->shape;
+    float *x = u->scores + (size_t)r * ATTN_TILE, *acc = u->acc + (size_t)r * (size_t)s->head_v;
+    float best = scores_finish(s, x, from, to), total = 0;
+    vec sum = {0};
+    if (best < u->max[r]) best = u->max[r];
+    if (best == -INFINITY) return;
+    if (best > u->max[r] && u->sum[r] > 0) {
+        float shrink = expf(u->max[r] - best);
+        for (int32_t d = 0; d < s->head_v; d++) acc[d] *= shrink;
+        u->sum[r] *= shrink;
+    }
+    u->max[r] = best;
+    for (int32_t c = 0; c < ATTN_TILE; c += VEC) {
+        vec e = vec_exp(*(vec *)(x + c) - splat(best));
+        *(vec *)(x + c) = e;
+        sum += e;
+    }
+    total = vec_sum(sum);
+    u->sum[r] += total;
+    axpy_rows(acc, x + from, u->v + (size_t)from * (size_t)u->v_stride, u->v_stride, to - from, s->head_v);
+}
+
+static int32_t row_first(const struct attn_shape *s, int32_t pos)
+{
+    return s->window > 0 && pos >= s->window ? pos - s->window + 1 : 0;
+}
+
+static void tile_update(const struct rows *u, int32_t base, int32_t from, int32_t to)
+{
+    const struct attn_shape *s = u->call->shape;
+    tile_load(u, base + from, base + to);
+    tile_scores(u, from, to);
+    for (int32_t r = 0; r < u->n; r++) {
+        int32_t pos = u->tile->pos + r / u->n_heads;
+        int32_t lo = row_first(s, pos) - base, hi = pos + 1 - base;
+        lo = lo > from ? lo : from;
+        hi = hi < to ? hi : to;
+        if (lo < hi) row_update(u, r, lo, hi);
+    }
+}
+
+static void rows_store(const struct rows *u)
+{
+    const struct attn_shape *s = u->call->shape;
+    for (int32_t r = 0; r < u->n; r++) {
+        int64_t token = u->tile->token + r / u->n_heads, head = u->head + r % u->n_heads;
+        float *out = u->call->out + (token * s->n_head + head) * s->head_v;
+        const float *acc = u->acc + (size_t)r * (size_t)s->head_v;
+        float shrink = 1, sum = u->sum[r];
+        if (u->call->sinks) {
+            float sink = u->call->sinks[head], best = sink > u->max[r] ? sink : u->max[r];
+            shrink = expf(u->max[r] - best);
+            sum = sum * shrink + expf(sink - best);
+        }
+        for (int32_t d = 0; d < s->head_v; d++) out[d] = acc[d] * shrink / sum;
+    }
+}
+
+void ATTN_UNIT(const struct attn_call *call, int32_t unit, void *scratch)
+{
+    struct rows u;
+    int32_t first, end;
+    rows_init(&u, call, unit, scratch);
+    first = row_first(call->shape, u.tile->pos);
+    end = u.tile->pos + u.tile->n_tokens;
+    for (int32_t base = first / ATTN_TILE * ATTN_TILE; base < end; base += ATTN_TILE) {
+        int32_t from = first > base ? first - base : 0;
+        int32_t to = end - base < ATTN_TILE ? end - base : ATTN_TILE;
+        tile_update(&u, base, from, to);
+    }
+    rows_store(&u);
+}

@@ -1,0 +1,131 @@
+#include "exec/llm/graph.h"
+#include "exec/llm/graph_int.h"
+#include <ggml-backend.h>
+#include <math.h>
+#include <string.h>
+
+#define NODES_PER_LAYER 96     /* DeepSeek's layer with expert groups takes about 75, plus one view and add per expert */
+#define NODES_FIXED 64
+#define MASK_ROWS_ALIGN 64     /* some of ggml's kernels read whole tiles of mask rows */
+
+size_t llm_graph_nodes_max(const struct llm_graph_env *env)
+{
+    size_t n_layers = (size_t)(env->weights->range.last - env->weights->range.first);
+    return NODES_FIXED + n_layers * (NODES_PER_LAYER + 2 * (size_t)env->hp->n_expert_used);
+}
+
+struct ggml_tensor *layer_weight(const struct builder *b, int32_t il, enum llm_layer_role role)
+{
+    return b->env->weights->layers[il - b->env->weights->range.first].t[role];
+}
+
+struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x, struct ggml_tensor *bias)
+{
+    struct ggml_tensor *y = ggml_mul_mat(b->ctx, w, x);
+    return bias ? ggml_add(b->ctx, y, bias) : y;
+}
+
+struct ggml_tensor *rms_norm(const struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w)
+{
+    x = ggml_rms_norm(b->ctx, x, b->hp->rms_eps);
+    return w ? ggml_mul(b->ctx, x, w) : x;
+}
+
+static struct ggml_tensor *input(const struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1, const char *name)
+{
+    struct ggml_tensor *t = ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
+    ggml_set_input(t);
+    ggml_set_name(t, name);
+    return t;
+}
+
+static void make_inputs(struct builder *b)
+{
+    const struct llm_graph_key *key = &b->g->key;
+    const struct llm_range *r = &b->env->weights->range;
+    int64_t rows = (key->n_tokens + MASK_ROWS_ALIGN - 1) / MASK_ROWS_ALIGN * MASK_ROWS_ALIGN;
+    if (r->embeds) b->g->tokens = input(b, GGML_TYPE_I32, key->n_tokens, 1, "tokens");
+    else b->g->embd = input(b, GGML_TYPE_F32, b->hp->n_embd, key->n_tokens, "hidden");
+    b->g->pos = input(b, GGML_TYPE_I32, key->n_tokens, 1, "positions");
+    b->g->slots = input(b, GGML_TYPE_I64, key->n_tokens, 1, "slots");
+    if (r->heads && key->n_outputs > 0 && key->n_outputs < key->n_tokens)
+        b->g->outputs = input(b, GGML_TYPE_I32, key->n_outputs, 1, "outputs");
+    if (b->env->any_masked) {
+        b->g->mask = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask");
+        if (b->hp->window) b->g->mask_window = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask_window");
+    }
+}
+
+static struct ggml_tensor *embed(const struct builder *b)
+{
+    struct ggml_tensor *x;
+    if (b->g->embd) return b->g->embd;
+    x = ggml_get_rows(b->ctx, b->env->weights->model[LLM_TOKEN_EMBD], b->g->tokens);
+    return b->hp->arch->flags & LLM_SCALES_EMBD ? ggml_scale(b->ctx, x, sqrtf((float)b->hp->n_embd)) : x;
+}
+
+/* One transformer block. `last` of a stage with a head keeps only the columns whose logits are wanted. */
+static struct ggml_tensor *build_layer(struct builder *b, int32_t il, struct ggml_tensor *x, bool last)
+{
+    bool post_norms = b->hp->arch->flags & LLM_HAS_POST_NORMS;
+    struct ggml_tensor *ffn_norm = layer_weight(b, il, b->hp->arch->flags & LLM_FFN_NORM_IS_POST ? LLM_ATTN_POST_NORM : LLM_FFN_NORM);
+    bool store_only = last && b->g->key.n_outputs == 0;
+    struct ggml_tensor *y = rms_norm(b, x, layer_weight(b, il, LLM_ATTN_NORM));
+    y = build_attention(b, il, y, store_only);
+    if (store_only) return NULL;
+    if (last && b->g->outputs) {
+        y = ggml_get_rows(b->ctx, y, b->g->outputs);
+        x = ggml_get_rows(b->ctx, x, b->g->outputs);
+        b->n_tokens = b->g->key.n_outputs;
+    }
+    if (post_norms) y = rms_norm(b, y, layer_weight(b, il, LLM_ATTN_POST_NORM));
+    x = ggml_add(b->ctx, y, x);
+    y = build_ffn(b, il, rms_norm(b, x, ffn_norm));
+    if (post_norms) y = rms_norm(b, y, layer_weight(b, il, LLM_FFN_POST_NORM));
+    return ggml_add(b->ctx, y, x);
+}
+
+static struct ggml_tensor *build_head(const struct builder *b, struct ggml_tensor *x)
+{
+    float cap = b->hp->final_softcap;
+    x = rms_norm(b, x, b->env->weights->model[LLM_OUTPUT_NORM]);
+    x = ggml_mul_mat(b->ctx, b->env->weights->model[LLM_OUTPUT], x);
+    if (cap > 0) x = ggml_scale(b->ctx, ggml_tanh(b->ctx, ggml_scale(b->ctx, x, 1 / cap)), cap);
+    return x;
+}
+
+static void build_stage(struct builder *b)
+{
+    const struct llm_range *r = &b->env->weights->range;
+    struct ggml_tensor *x;
+    make_inputs(b);
+    x = embed(b);
+    for (int32_t il = r->first; il < r->last && x; il++) x = build_layer(b, il, x, r->heads && il == r->last - 1);
+    if (x && r->heads) x = build_head(b, x);
+    b->g->out = x;
+    if (!x) return;
+    ggml_set_output(x);
+    ggml_set_name(x, r->heads ? "logits" : "hidden_out");
+    ggml_build_forward_expand(b->g->gf, x);
+}
+
+sl_status llm_graph_build(const struct llm_graph_env *env, const struct llm_graph_key *key, struct llm_graph *out,
+                          struct sl_err *err)
+{
+    size_t n_nodes = llm_graph_nodes_max(env);
+    struct ggml_init_params params = {2 * n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), NULL, true};
+    struct builder b = {.env = env, .hp = env->hp, .g = out, .n_tokens = key->n_tokens};
+    *out = (struct llm_graph){.key = *key};
+    out->ctx = ggml_init(params);
+    if (!out->ctx) return sl_err_set(err, SL_NOMEM, "graph of %d tokens", key->n_tokens);
+    b.ctx = out->ctx;
+    out->gf = ggml_new_graph_custom(out->ctx, n_nodes, false);
+    build_stage(&b);
+    return SL_OK;
+}
+
+void llm_graph_free(struct llm_graph *g)
+{
+    ggml_free(g->ctx);
+    *g = (struct llm_graph){0};
+}

@@ -1,0 +1,193 @@
+/* llm_seq.c: one sequence: its making, its tokens as events, its end. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "exec/llm/llm_int.h"
+#include <math.h>
+#include <string.h>
+
+#define PIECE_BYTES_MAX (1 << 16) /* text of one token with what was held back; the longest token known has 512 bytes */
+
+void seq_list_push(struct seq_list *l, struct llm_seq *s)
+{
+    s->next = NULL;
+    s->prev = l->tail;
+    if (l->tail) l->tail->next = s;
+    else l->head = s;
+    l->tail = s;
+    l->n++;
+}
+
+void seq_list_push_front(struct seq_list *l, struct llm_seq *s)
+{
+    s->prev = NULL;
+    s->next = l->head;
+    if (l->head) l->head->prev = s;
+    else l->tail = s;
+    l->head = s;
+    l->n++;
+}
+
+void seq_list_remove(struct seq_list *l, struct llm_seq *s)
+{
+    if (s->prev) s->prev->next = s->next;
+    else l->head = s->next;
+    if (s->next) s->next->prev = s->prev;
+    else l->tail = s->prev;
+    s->next = s->prev = NULL;
+    l->n--;
+}
+
+static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req, int32_t n_vocab, struct sl_err *err)
+{
+    struct sampler_cfg cfg;
+    if (req->sampler) cfg = *req->sampler;
+    else sampler_cfg_default(&cfg);
+    cfg.seed += (uint64_t)s->choice;
+    sl_status status = sampler_create(&cfg, n_vocab, &s->sampler, err);
+    return status == SL_OK ? stop_create(req->stop, req->n_stop, &s->stop, err) : status;
+}
+
+sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req, const int32_t *tokens, int32_t n_tokens,
+                         int32_t choice, struct llm_seq **out, struct sl_err *err)
+{
+    int32_t room = e->cfg.n_ctx - n_tokens;
+    struct llm_seq *s = sl_calloc(1, sizeof *s);
+    sl_status status = SL_NOMEM;
+    if (!s) return sl_err_set(err, SL_NOMEM, "sequence");
+    s->id = req->id;
+    s->choice = choice;
+    s->n_choices = req->n_choices > 1 ? req->n_choices : 1;
+    s->ignore_end = req->ignore_end;
+    s->n_prompt = s->n_tokens = n_tokens;
+    s->n_tokens_max = n_tokens + (req->max_tokens < room ? req->max_tokens : room);
+    s->submit_ns = sl_now_ns();
+    s->usage.n_prompt = n_tokens;
+    sl_buf_init(&s->piece, PIECE_BYTES_MAX);
+    sl_buf_init(&s->text, PIECE_BYTES_MAX);
+    detokenizer_init(&s->detok, e->tok, 0, false);
+    s->tokens = sl_calloc((size_t)s->n_tokens_max + 1, sizeof *s->tokens);
+    if (!s->tokens) goto fail;
+    memcpy(s->tokens, tokens, (size_t)n_tokens * sizeof *tokens);
+    status = make_parts(s, req, e->hp.n_vocab, err);
+    if (status != SL_OK) goto fail;
+    for (int32_t i = 0; i < n_tokens; i++) sampler_accept(s->sampler, tokens[i]);
+    *out = s;
+    return SL_OK;
+fail:
+    llm_seq_destroy(e, s);
+    return status == SL_NOMEM ? sl_err_set(err, SL_NOMEM, "sequence of %d tokens", n_tokens) : status;
+}
+
+void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s)
+{
+    if (!s) return;
+    if (e->kv) kv_seq_release(e->kv, &s->kv);
+    sampler_destroy(s->sampler);
+    stop_destroy(s->stop);
+    sl_buf_done(&s->piece);
+    sl_buf_done(&s->text);
+    sl_free(s->tokens);
+    sl_free(s);
+}
+
+static struct engine_event event_of(const struct llm_seq *s, enum engine_event_type type)
+{
+    return (struct engine_event){.type = type, .id = s->id, .choice = s->choice};
+}
+
+void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s)
+{
+    struct engine_event ev = event_of(s, ENGINE_EVENT_PREFILL);
+    ev.n_done = s->kv.n_tokens < s->n_prompt ? s->kv.n_tokens : s->n_prompt;
+    ev.n_total = s->n_prompt;
+    e->cfg.on_event(e->cfg.event_ctx, &ev);
+}
+
+void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish, sl_status status, const char *message)
+{
+    struct engine_event ev = event_of(s, ENGINE_EVENT_DONE);
+    int64_t now = sl_now_ns();
+    if (s->state == SEQ_DONE) return;
+    s->state = SEQ_DONE;
+    sl_buf_clear(&s->piece);
+    sl_buf_clear(&s->text);
+    bool hit;
+    bool whole = detokenizer_finish(&s->detok, &s->piece) == SL_OK &&
+                 stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit) == SL_OK && stop_finish(s->stop, &s->text) == SL_OK;
+    if (!whole && finish != ENGINE_FINISH_ERROR) {
+        finish = ENGINE_FINISH_ERROR;
+        status = SL_NOMEM;
+        message = "out of memory for the last text";
+    }
+    s->usage.n_generated = s->n_tokens - s->n_prompt;
+    s->usage.decode_ns = s->first_ns ? now - s->first_ns : 0;
+    ev.text = s->text.data;
+    ev.n_text = s->text.len;
+    ev.finish = finish;
+    ev.status = status;
+    ev.message = message;
+    ev.usage = &s->usage;
+    e->cfg.on_event(e->cfg.event_ctx, &ev);
+}
+
+static struct engine_logprob logprob_of(const struct llm_engine *e, int32_t token, float logprob)
+{
+    struct engine_logprob lp = {.token = token, .logprob = logprob};
+    lp.n_bytes = tokenizer_piece(e->tok, token, DETOKENIZE_SPECIAL, &lp.bytes);
+    return lp;
+}
+
+static void emit_token(struct llm_engine *e, struct llm_seq *s, const struct sampler_result *r)
+{
+    struct engine_event ev = event_of(s, ENGINE_EVENT_TOKEN);
+    struct engine_logprob top[SAMPLER_LOGPROBS_MAX];
+    ev.token = r->token;
+    ev.text = s->text.data;
+    ev.n_text = s->text.len;
+    ev.has_logprob = !isnan(r->logprob);
+    if (ev.has_logprob) ev.logprob = logprob_of(e, r->token, r->logprob);
+    for (int32_t i = 0; i < r->n_top; i++) top[i] = logprob_of(e, r->top[i].token, r->top[i].logprob);
+    ev.n_top = r->n_top;
+    ev.top = top;
+    e->cfg.on_event(e->cfg.event_ctx, &ev);
+}
+
+static void append_token(struct llm_engine *e, struct llm_seq *s, int32_t token)
+{
+    int64_t now = sl_now_ns();
+    s->tokens[s->n_tokens++] = token;
+    sampler_accept(s->sampler, token);
+    e->n_generated_tokens++;
+    if (s->sent_first) return;
+    s->sent_first = true;
+    s->first_ns = now;
+    s->usage.first_token_ns = now - s->submit_ns;
+    s->usage.prefill_ns = now - s->start_ns;
+}
+
+void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits)
+{
+    struct sampler_result r;
+    struct sl_err err = SL_ERR_INIT;
+    bool hit = false, ends;
+    sl_status status = sampler_sample(s->sampler, logits, s->n_tokens, &r, &err);
+    if (status != SL_OK) {
+        llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, err.text);
+        return;
+    }
+    s->state = SEQ_DECODE;
+    append_token(e, s, r.token);
+    ends = !s->ignore_end && tokenizer_is_end(e->tok, r.token);
+    sl_buf_clear(&s->piece);
+    sl_buf_clear(&s->text);
+    if (!ends) status = detokenizer_push(&s->detok, r.token, &s->piece);
+    if (status == SL_OK) status = stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit);
+    if (status != SL_OK) {
+        llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, "out of memory for the text");
+        return;
+    }
+    emit_token(e, s, &r);
+    if (s->cancel) return;
+    if (ends || hit) llm_seq_finish(e, s, ENGINE_FINISH_STOP, SL_OK, NULL);
+    else if (s->n_tokens >= s->n_tokens_max) llm_seq_finish(e, s, ENGINE_FINISH_LENGTH, SL_OK, NULL);
+}
