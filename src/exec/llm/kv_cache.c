@@ -199,6 +199,7 @@ sl_status kv_seq_reserve(struct kv_cache *kv, struct kv_seq *seq, int32_t n, str
     if (copy) {
         int32_t fresh = block_take(kv);
         *out_copy = (struct kv_copy){seq->blocks[tail], fresh};
+        memcpy(kv->blocks[fresh].tokens, kv->blocks[seq->blocks[tail]].tokens, sizeof kv->blocks[fresh].tokens);
         block_unref(kv, seq->blocks[tail]);
         seq->blocks[tail] = fresh;
         kv->n_copies++;
