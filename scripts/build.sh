@@ -1,6 +1,6 @@
 #!/bin/bash
 # Configures BUILD when its options changed or something it stands on is gone, then builds it.
-# usage: [JOBS=n] [CONFIGURE_ONLY=1] scripts/build.sh BUILD CMAKE-OPTION...
+# usage: [JOBS=n] [TARGETS=names] [CONFIGURE_ONLY=1] scripts/build.sh BUILD CMAKE-OPTION...
 # Prints the compiler's messages, and nothing when all was there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,10 +29,10 @@ is_configured "$@" || configure "$@"
 [ -z "${CONFIGURE_ONLY:-}" ] || exit 0
 # Ninja's progress is for a terminal; elsewhere only what went wrong is worth a line.
 if [ -t 1 ]; then
-    ninja -C "$build" -j "${JOBS:-$(nproc)}" --quiet
+    ninja -C "$build" -j "${JOBS:-$(nproc)}" --quiet ${TARGETS:-}
 else
     status=0
-    ninja -C "$build" -j "${JOBS:-$(nproc)}" >"$build/ninja.log" 2>&1 || status=1
+    ninja -C "$build" -j "${JOBS:-$(nproc)}" ${TARGETS:-} >"$build/ninja.log" 2>&1 || status=1
     sed '/^\[[0-9]*\//d; /^ninja: \(Entering\|no work\)/d; /^-- /d' "$build/ninja.log" >&2
     exit $status
 fi

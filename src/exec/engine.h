@@ -1,9 +1,11 @@
-/* engine.h: the one small interface behind which every engine stands (LLM on ggml, ONNX Runtime, a stage of a split model,
- * an external server): load, submit, cancel, step, stats, unload; results come as events.
- * Floor: exec.  Thread: one engine belongs to one thread, which calls everything below; two engines share nothing.
+/* engine.h: the one small interface behind which every engine stands (LLM on ggml, ONNX Runtime,
+ * a stage of a split model, an external server): load, submit, cancel, step, stats, unload;
+ * results come as events.
+ * Floor: exec.  Thread: one engine belongs to one thread, which calls everything below; two
+ * engines share nothing.
  * Allocates: at load; per request within the engine's limits.
- * Invariant: every accepted request gets exactly one ENGINE_EVENT_DONE per choice, also when it is cancelled or the engine
- * is unloaded; nothing is emitted for a choice after its DONE. */
+ * Invariant: every accepted request gets exactly one ENGINE_EVENT_DONE per choice, also when it
+ * is cancelled or the engine is unloaded; nothing is emitted for a choice after its DONE. */
 #pragma once
 #include "base/err.h"
 #include <stdbool.h>
@@ -12,53 +14,59 @@
 
 struct sampler_cfg;
 
-#define ENGINE_CHOICES_MAX 16        /* OpenAI allows 128; a choice is a whole sequence, so a request stays bounded */
-#define ENGINE_TOP_LOGPROBS_MAX 20   /* OpenAI: top_logprobs <= 20 */
+/* OpenAI allows 128; a choice is a whole sequence, so a request stays bounded */
+#define ENGINE_CHOICES_MAX 16
+#define ENGINE_TOP_LOGPROBS_MAX 20 /* OpenAI: top_logprobs <= 20 */
 
 enum engine_finish {
-    ENGINE_FINISH_STOP,      /* end-of-text token or a stop string */
-    ENGINE_FINISH_LENGTH,    /* max_tokens, or the context is full */
+    ENGINE_FINISH_STOP,   /* end-of-text token or a stop string */
+    ENGINE_FINISH_LENGTH, /* max_tokens, or the context is full */
     ENGINE_FINISH_CANCELLED,
-    ENGINE_FINISH_ERROR      /* status and message say why */
+    ENGINE_FINISH_ERROR /* status and message say why */
 };
-const char *engine_finish_name(enum engine_finish finish); /* "stop", "length", "cancelled", "error" */
+/* "stop", "length", "cancelled", "error" */
+const char *engine_finish_name(enum engine_finish finish);
 
 /* One text generation. Everything is copied at submit. */
 struct engine_generate {
-    uint64_t id;                       /* the caller's; unique among live requests */
-    const char *text;                  /* prompt as text (n_text bytes), tokenized by the engine with BOS as the model wants; */
+    uint64_t id; /* the caller's; unique among live requests */
+    /* prompt as text (n_text bytes), tokenized by the engine with BOS as the model wants; */
+    const char *text;
     size_t n_text;
-    const int32_t *tokens;             /* or as token ids, taken as they are; exactly one of the two */
+    /* or as token ids, taken as they are; exactly one of the two */
+    const int32_t *tokens;
     size_t n_tokens;
     bool parse_special;                /* control tokens spelt out in `text` become such */
     int32_t max_tokens;                /* > 0; capped by the context */
     int32_t n_choices;                 /* 0 means 1; each with seed + its index */
     bool ignore_end;                   /* go on past end-of-text tokens (benchmarks) */
     const struct sampler_cfg *sampler; /* NULL: the defaults of sampler_cfg_default */
-    const char *const *stop;           /* stop strings; the text before the first one is the answer */
+    /* stop strings; the text before the first one is the answer */
+    const char *const *stop;
     int n_stop;
 };
 
 struct engine_usage {
-    int32_t n_prompt;      /* tokens */
-    int32_t n_cached;      /* of them taken from the prefix cache */
-    int32_t n_generated;   /* of this choice */
-    int64_t queue_ns;      /* submit to first prefill step */
+    int32_t n_prompt;       /* tokens */
+    int32_t n_cached;       /* of them taken from the prefix cache */
+    int32_t n_generated;    /* of this choice */
+    int64_t queue_ns;       /* submit to first prefill step */
     int64_t first_token_ns; /* submit to first token; 0 when there was none */
-    int64_t prefill_ns;    /* first prefill step to first token */
-    int64_t decode_ns;     /* first to last token */
+    int64_t prefill_ns;     /* first prefill step to first token */
+    int64_t decode_ns;      /* first to last token */
 };
 
 struct engine_logprob {
     int32_t token;
-    float logprob;         /* natural log */
-    const char *bytes;     /* the token's text, valid during the event */
+    float logprob;     /* natural log */
+    const char *bytes; /* the token's text, valid during the event */
     size_t n_bytes;
 };
 
 enum engine_event_type {
     ENGINE_EVENT_PREFILL, /* progress: n_done of n_total prompt tokens are computed */
-    ENGINE_EVENT_TOKEN,   /* a token was chosen; text may be empty while a character or a possible stop string is open */
+    /* a token was chosen; text may be empty while a character or a possible stop string is open */
+    ENGINE_EVENT_TOKEN,
     ENGINE_EVENT_DONE
 };
 
@@ -83,16 +91,19 @@ struct engine_event {
     const struct engine_usage *usage;
 };
 
-/* Called from within engine_step, engine_cancel and engine_unload. May call engine_cancel, not submit nor step. */
+/* Called from within engine_step, engine_cancel and engine_unload. May call engine_cancel, not
+ * submit nor step. */
 typedef void (*engine_event_fn)(void *ctx, const struct engine_event *event);
 
 struct engine_stats {
-    int32_t n_waiting, n_running;     /* sequences */
-    int32_t kv_blocks_total, kv_blocks_used, kv_blocks_cached; /* used: held by sequences; cached: reusable prefixes */
+    int32_t n_waiting, n_running; /* sequences */
+    /* used: held by sequences; cached: reusable prefixes */
+    int32_t kv_blocks_total, kv_blocks_used, kv_blocks_cached;
     int32_t kv_block_tokens;
-    uint64_t kv_bytes;                /* allocated for keys and values */
-    uint64_t weight_bytes;            /* of the model's tensors that are loaded (mapped or copied) */
-    uint64_t compute_bytes;           /* graph buffers */
+    uint64_t kv_bytes; /* allocated for keys and values */
+    /* of the model's tensors that are loaded (mapped or copied) */
+    uint64_t weight_bytes;
+    uint64_t compute_bytes; /* graph buffers */
     uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_preemptions;
     uint64_t n_graph_builds, n_graph_reuses;
 };
@@ -110,20 +121,24 @@ struct engine_ops {
 };
 
 /* Wraps an implementation; takes ownership of self on success. NOMEM. */
-SL_CHECK sl_status engine_create(const struct engine_ops *ops, void *self, struct engine **out, struct sl_err *err);
+SL_CHECK sl_status engine_create(const struct engine_ops *ops, void *self, struct engine **out,
+                                 struct sl_err *err);
 
 /* The implementation behind an engine of these ops; NULL when it is another kind. */
 void *engine_self(const struct engine *engine, const struct engine_ops *ops);
 
-/* INVALID (bad request: the message says what), LIMIT (prompt longer than the context: both numbers named), BUSY (queue
- * full), EXISTS (id in use), NOMEM. On failure no event will come. */
-SL_CHECK sl_status engine_submit(struct engine *engine, const struct engine_generate *req, struct sl_err *err);
+/* INVALID (bad request: the message says what), LIMIT (prompt longer than the context: both
+ * numbers named), BUSY (queue full), EXISTS (id in use), NOMEM. On failure no event will come. */
+SL_CHECK sl_status engine_submit(struct engine *engine, const struct engine_generate *req,
+                                 struct sl_err *err);
 
-/* All choices of the request end with ENGINE_FINISH_CANCELLED before this returns. NOT_FOUND: unknown or already done. */
+/* All choices of the request end with ENGINE_FINISH_CANCELLED before this returns. NOT_FOUND:
+ * unknown or already done. */
 SL_CHECK sl_status engine_cancel(struct engine *engine, uint64_t id);
 
-/* One batch step: admits, computes, samples, emits. *out_idle: there was nothing to do. An error is the engine's own
- * (backend failure): every live request has got its DONE, and the engine should be unloaded. */
+/* One batch step: admits, computes, samples, emits. *out_idle: there was nothing to do. An error
+ * is the engine's own (backend failure): every live request has got its DONE, and the engine
+ * should be unloaded. */
 SL_CHECK sl_status engine_step(struct engine *engine, bool *out_idle, struct sl_err *err);
 void engine_stats(const struct engine *engine, struct engine_stats *out);
 const char *engine_name(const struct engine *engine);

@@ -1,5 +1,6 @@
-/* The logits of every reference model, however they are computed: whole, in chunks, in stages, by our attention and by ggml's.
- * The references were computed by llama.cpp in float32 (f32 KV cache, no flash attention). */
+/* The logits of every reference model, however they are computed: whole, in chunks, in stages,
+ * by our attention and by ggml's. The references were computed by llama.cpp in float32 (f32 KV
+ * cache, no flash attention). */
 #include "base/mem.h"
 #include "exec/llm/gguf.h"
 #include "exec/llm/logits.h"
@@ -41,7 +42,8 @@ static void golden_read(struct golden *g, const char *name, json_t *entry)
     *g = (struct golden){.name = name, .n_tokens = (int32_t)json_array_size(tokens)};
     g->n_vocab = (int32_t)json_integer_value(json_array_get(json_object_get(entry, "shape"), 1));
     assert_in_range(g->n_tokens, 1, TOKENS_MAX);
-    for (int32_t i = 0; i < g->n_tokens; i++) g->tokens[i] = (int32_t)json_integer_value(json_array_get(tokens, (size_t)i));
+    for (int32_t i = 0; i < g->n_tokens; i++)
+        g->tokens[i] = (int32_t)json_integer_value(json_array_get(tokens, (size_t)i));
     snprintf(g->path, sizeof g->path, FOLDER "%s.gguf", name);
     snprintf(path, sizeof path, FOLDER "%s", json_string_value(json_object_get(entry, "logits")));
     size_t n = (size_t)g->n_tokens * (size_t)g->n_vocab;
@@ -59,7 +61,8 @@ static float *compute(const struct golden *g, struct llm_logits_cfg cfg)
     int32_t n_vocab;
     float *out = NULL;
     cfg.n_threads = 2;
-    if (llm_logits(g->path, &cfg, g->tokens, g->n_tokens, &out, &n_vocab, &err) != SL_OK) fail_msg("%s: %s", g->name, err.text);
+    if (llm_logits(g->path, &cfg, g->tokens, g->n_tokens, &out, &n_vocab, &err) != SL_OK)
+        fail_msg("%s: %s", g->name, err.text);
     assert_int_equal(n_vocab, g->n_vocab);
     return out;
 }
@@ -74,9 +77,12 @@ static int32_t argmax(const float *x, int32_t n)
 static void compare(const struct golden *g, const float *got, float tolerance)
 {
     for (int32_t t = 0; t < g->n_tokens; t++) {
-        const float *a = got + (size_t)t * (size_t)g->n_vocab, *b = g->logits + (size_t)t * (size_t)g->n_vocab;
+        const float *a = got + (size_t)t * (size_t)g->n_vocab,
+                    *b = g->logits + (size_t)t * (size_t)g->n_vocab;
         for (int32_t v = 0; v < g->n_vocab; v++) {
-            if (!(fabsf(a[v] - b[v]) <= tolerance)) fail_msg("%s: position %d token %d: %g, reference %g", g->name, t, v, (double)a[v], (double)b[v]);
+            if (!(fabsf(a[v] - b[v]) <= tolerance))
+                fail_msg("%s: position %d token %d: %g, reference %g", g->name, t, v, (double)a[v],
+                         (double)b[v]);
         }
         assert_int_equal(argmax(a, g->n_vocab), argmax(b, g->n_vocab));
     }
@@ -107,18 +113,23 @@ static void check_with(const struct golden *g, struct llm_logits_cfg cfg, float 
 
 static void check_whole(const struct golden *g)
 {
-    check_with(g, (struct llm_logits_cfg){.kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_PAGED}, TOLERANCE);
+    check_with(g, (struct llm_logits_cfg){.kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_PAGED},
+               TOLERANCE);
 }
 
 static void check_ggml(const struct golden *g)
 {
-    check_with(g, (struct llm_logits_cfg){.kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_GGML}, TOLERANCE);
+    check_with(g, (struct llm_logits_cfg){.kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_GGML},
+               TOLERANCE);
 }
 
 static void check_chunks(const struct golden *g)
 {
     for (int32_t chunk = 1; chunk <= 7; chunk += 3)
-        check_with(g, (struct llm_logits_cfg){.kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_PAGED, .n_chunk = chunk}, TOLERANCE);
+        check_with(g,
+                   (struct llm_logits_cfg){
+                       .kv_type = LLM_KV_F32, .attention = LLM_ATTENTION_PAGED, .n_chunk = chunk},
+                   TOLERANCE);
 }
 
 /* Root mean square of the difference over that of the reference. */
@@ -147,7 +158,8 @@ static void check_half_cache(const struct golden *g)
     check_rounded(g, LLM_KV_F16, 0.02);
 }
 
-/* The other models' heads are no multiple of 32, or their routers flip experts at this precision. */
+/* The other models' heads are no multiple of 32, or their routers flip experts at this
+ * precision. */
 static void check_q8_cache(const struct golden *g)
 {
     if (!strcmp(g->name, "qwen3") || !strcmp(g->name, "gemma3")) check_rounded(g, LLM_KV_Q8_0, 0.1);
@@ -231,12 +243,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),
-        cmocka_unit_test(test_by_ggml_attention),
-        cmocka_unit_test(test_in_chunks),
-        cmocka_unit_test(test_with_a_half_precision_cache),
-        cmocka_unit_test(test_with_a_q8_cache),
-        cmocka_unit_test(test_stages_are_bit_equal),
+        cmocka_unit_test(test_whole),           cmocka_unit_test(test_by_ggml_attention),
+        cmocka_unit_test(test_in_chunks),       cmocka_unit_test(test_with_a_half_precision_cache),
+        cmocka_unit_test(test_with_a_q8_cache), cmocka_unit_test(test_stages_are_bit_equal),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

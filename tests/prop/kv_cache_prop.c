@@ -1,5 +1,6 @@
-/* Random life of many sequences against the cache's invariants, and against a naive memory of what each slot holds: a slot that
- * a sequence reads must hold that sequence's token, whatever others did meanwhile. */
+/* Random life of many sequences against the cache's invariants, and against a naive memory of
+ * what each slot holds: a slot that a sequence reads must hold that sequence's token, whatever
+ * others did meanwhile. */
 #include "base/mem.h"
 #include "exec/llm/kv_cache.h"
 #include "support/prop.h"
@@ -38,7 +39,9 @@ static void begin(struct kv_cache *kv, struct model *m)
     struct sl_err err = SL_ERR_INIT;
     int32_t n_cached;
     m->n = (int32_t)prop_draw(LEN_MAX / 2) + 1;
-    for (int32_t i = 0; i < m->n; i++) m->tokens[i] = (int32_t)prop_draw(8) ? i : (int32_t)prop_draw(3); /* much in common */
+    /* much in common */
+    for (int32_t i = 0; i < m->n; i++)
+        m->tokens[i] = (int32_t)prop_draw(8) ? i : (int32_t)prop_draw(3);
     assert_int_equal(kv_seq_match(kv, &m->seq, m->tokens, m->n, &n_cached, &err), SL_OK);
     assert_true(n_cached < m->n);
     m->live = true;
@@ -93,9 +96,12 @@ static void test_no_sequence_sees_anothers_tokens(void **state)
     for (int round = 0; round < N_ROUNDS; round++) {
         struct model *m = &models[prop_draw(N_SEQS)], *other = &models[prop_draw(N_SEQS)];
         size_t what = prop_draw(20);
-        if (!m->live && what < 15) begin(kv, m);
-        else if (!m->live && other->live) fork_from(kv, other, m);
-        else if (m->live && what < 17) extend(kv, m);
+        if (!m->live && what < 15)
+            begin(kv, m);
+        else if (!m->live && other->live)
+            fork_from(kv, other, m);
+        else if (m->live && what < 17)
+            extend(kv, m);
         else if (m->live) {
             kv_seq_release(kv, &m->seq);
             m->live = false;

@@ -44,7 +44,8 @@ void collect_event(void *ctx, const struct engine_event *ev)
     if (!a->n_tokens && ev->has_logprob) a->first_logprob = ev->logprob.logprob;
     assert_true(a->n_tokens < COLLECT_TOKENS_MAX);
     a->tokens[a->n_tokens++] = ev->token;
-    if (c->cancel_id == ev->id && a->n_tokens == c->cancel_after) assert_int_equal(engine_cancel(c->engine, ev->id), SL_OK);
+    if (c->cancel_id == ev->id && a->n_tokens == c->cancel_after)
+        assert_int_equal(engine_cancel(c->engine, ev->id), SL_OK);
 }
 
 struct engine *collect_load(struct collect *c, const char *path, struct llm_engine_cfg *cfg)

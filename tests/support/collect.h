@@ -22,14 +22,16 @@ struct answer {
 struct collect {
     struct answer answers[COLLECT_REQUESTS_MAX][ENGINE_CHOICES_MAX]; /* by id, choice */
     struct engine *engine;
-    uint64_t cancel_id; /* cancelled from within an event once it has cancel_after tokens; 0: none */
+    /* cancelled from within an event once it has cancel_after tokens; 0: none */
+    uint64_t cancel_id;
     int32_t cancel_after;
-    int n_after_done;   /* events that came after a DONE: must stay 0 */
+    int n_after_done; /* events that came after a DONE: must stay 0 */
 };
 
 void collect_event(void *ctx, const struct engine_event *ev);
 
-/* Loads with the given changes to the defaults (cfg's event fields are set here). Fails the test on an error. */
+/* Loads with the given changes to the defaults (cfg's event fields are set here). Fails the test
+ * on an error. */
 struct engine *collect_load(struct collect *c, const char *path, struct llm_engine_cfg *cfg);
 
 /* Steps until idle; fails the test on an error or after a million steps. */

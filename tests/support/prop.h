@@ -1,5 +1,5 @@
-/* prop.h: random choices for property tests. A run prints its seed; SEED=n in the environment repeats
- * it. Thread: one. */
+/* prop.h: random choices for property tests. A run prints its seed; SEED=n in the environment
+ * repeats it. Thread: one. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

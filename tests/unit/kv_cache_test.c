@@ -106,7 +106,7 @@ static void test_front_of_a_prefix_is_evicted_last(void **state)
     numbers(tokens, 3 * B + 1, 0);
     numbers(other, 2 * B, 5000);
     run_tokens(kv, &a, tokens, 3 * B + 1);
-    kv_seq_release(kv, &a); /* three cached, one free */
+    kv_seq_release(kv, &a);           /* three cached, one free */
     run_tokens(kv, &b, other, 2 * B); /* takes the free one and evicts one */
     assert_int_equal(kv_seq_match(kv, &a, tokens, 3 * B + 1, &n, &err), SL_OK);
     assert_int_equal(n, 2 * B);

@@ -1,4 +1,5 @@
-/* The engine as a whole, on the bundled model: what a request gets must not depend on what runs beside it. */
+/* The engine as a whole, on the bundled model: what a request gets must not depend on what runs
+ * beside it. */
 #include "base/mem.h"
 #include "exec/llm/sampler.h"
 #include "support/collect.h"
@@ -29,8 +30,12 @@ static struct request requests[N_REQUESTS];
 
 static struct engine_generate generate_of(const struct request *r, uint64_t id)
 {
-    return (struct engine_generate){.id = id, .tokens = r->tokens, .n_tokens = (size_t)r->n_tokens, .max_tokens = r->max_tokens,
-                                    .ignore_end = true, .sampler = &r->sampler};
+    return (struct engine_generate){.id = id,
+                                    .tokens = r->tokens,
+                                    .n_tokens = (size_t)r->n_tokens,
+                                    .max_tokens = r->max_tokens,
+                                    .ignore_end = true,
+                                    .sampler = &r->sampler};
 }
 
 /* Random prompts, half of which begin like an earlier one; greedy and sampled. */
@@ -42,7 +47,10 @@ static void make_requests(void)
         r->n_tokens = (int32_t)prop_draw(PROMPT_MAX - 2) + 2;
         r->max_tokens = (int32_t)prop_draw(24) + 1;
         for (int32_t t = 0; t < r->n_tokens; t++) r->tokens[t] = (int32_t)prop_draw(500) + 3;
-        if (i % 2) memcpy(r->tokens, other->tokens, (size_t)(other->n_tokens < r->n_tokens ? other->n_tokens : r->n_tokens - 1) * sizeof *r->tokens);
+        if (i % 2)
+            memcpy(r->tokens, other->tokens,
+                   (size_t)(other->n_tokens < r->n_tokens ? other->n_tokens : r->n_tokens - 1) *
+                       sizeof *r->tokens);
         sampler_cfg_default(&r->sampler);
         r->sampler.seed = (uint64_t)i;
         if (i % 3 == 0) r->sampler.temp = 0;
@@ -77,7 +85,8 @@ static void submit_all(struct collect *c)
         assert_int_equal(engine_submit(c->engine, &g, &err), SL_OK);
         if (prop_draw(3) == 0) assert_int_equal(engine_step(c->engine, &idle, &err), SL_OK);
         if (requests[i].cancelled) {
-            for (size_t steps = prop_draw(4); steps > 0; steps--) assert_int_equal(engine_step(c->engine, &idle, &err), SL_OK);
+            for (size_t steps = prop_draw(4); steps > 0; steps--)
+                assert_int_equal(engine_step(c->engine, &idle, &err), SL_OK);
             sl_status status = engine_cancel(c->engine, (uint64_t)i + 1);
             assert_true(status == SL_OK || status == SL_NOT_FOUND);
         }
@@ -148,7 +157,11 @@ static void greedy_text(const char *path, struct llm_engine_cfg cfg, char out[CO
     greedy.temp = 0;
     collect_load(together, path, &cfg);
     for (uint64_t id = 1; id <= 3; id++) {
-        struct engine_generate g = {.id = id, .text = prompt, .n_text = sizeof prompt - 1, .max_tokens = 60, .sampler = &greedy};
+        struct engine_generate g = {.id = id,
+                                    .text = prompt,
+                                    .n_text = sizeof prompt - 1,
+                                    .max_tokens = 60,
+                                    .sampler = &greedy};
         assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
     }
     collect_run(together);
@@ -160,9 +173,14 @@ static void greedy_text(const char *path, struct llm_engine_cfg cfg, char out[CO
 static void test_greedy_text_is_the_same_however_it_is_computed(void **state)
 {
     (void)state;
-    static const struct { int32_t batch, threads, stages; enum llm_attention attention; } ways[] = {
-        {512, 2, 1, LLM_ATTENTION_AUTO}, {1, 1, 1, LLM_ATTENTION_AUTO}, {7, 2, 2, LLM_ATTENTION_AUTO},
-        {32, 1, 5, LLM_ATTENTION_AUTO}, {512, 2, 1, LLM_ATTENTION_GGML}};
+    static const struct {
+        int32_t batch, threads, stages;
+        enum llm_attention attention;
+    } ways[] = {{512, 2, 1, LLM_ATTENTION_AUTO},
+                {1, 1, 1, LLM_ATTENTION_AUTO},
+                {7, 2, 2, LLM_ATTENTION_AUTO},
+                {32, 1, 5, LLM_ATTENTION_AUTO},
+                {512, 2, 1, LLM_ATTENTION_GGML}};
     static char first[COLLECT_TEXT_MAX], text[COLLECT_TEXT_MAX];
     const char *path = shared_path("data/models/stories260K-f32.gguf");
     if (!path) skip();
@@ -194,7 +212,13 @@ static void test_choices_share_the_prompt_and_differ_by_seed(void **state)
     sampler_cfg_default(&sampler);
     sampler.temp = 1.0f;
     sampler.seed = 40;
-    struct engine_generate g = {.id = 1, .text = "The old king", .n_text = 12, .max_tokens = 20, .n_choices = 4, .ignore_end = true, .sampler = &sampler};
+    struct engine_generate g = {.id = 1,
+                                .text = "The old king",
+                                .n_text = 12,
+                                .max_tokens = 20,
+                                .n_choices = 4,
+                                .ignore_end = true,
+                                .sampler = &sampler};
     assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
     collect_run(together);
     sampler.seed = 42; /* choice 2 of the request above */
@@ -222,9 +246,11 @@ static void test_a_shared_prefix_is_computed_once(void **state)
     cfg.kv_bytes_max = 64 << 20;
     collect_load(together, path, &cfg);
     for (int32_t i = 0; i < 200; i++) tokens[i] = 100 + i;
-    for (uint64_t id = 1; id <= 8; id++) { /* all at once: seven must wait for the first one's prompt */
+    /* all at once: seven must wait for the first one's prompt */
+    for (uint64_t id = 1; id <= 8; id++) {
         tokens[200] = (int32_t)id;
-        struct engine_generate g = {.id = id, .tokens = tokens, .n_tokens = 201, .max_tokens = 4, .ignore_end = true};
+        struct engine_generate g = {
+            .id = id, .tokens = tokens, .n_tokens = 201, .max_tokens = 4, .ignore_end = true};
         assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
     }
     collect_run(together);
@@ -244,7 +270,8 @@ static void test_cancel_from_an_event_ends_within_the_step(void **state)
     collect_load(together, path, &cfg);
     together->cancel_id = 1;
     together->cancel_after = 5;
-    struct engine_generate g = {.id = 1, .text = "One day", .n_text = 7, .max_tokens = 50, .ignore_end = true};
+    struct engine_generate g = {
+        .id = 1, .text = "One day", .n_text = 7, .max_tokens = 50, .ignore_end = true};
     assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
     collect_run(together);
     assert_int_equal(together->answers[1][0].n_tokens, 5);
@@ -265,7 +292,8 @@ static void test_unload_ends_what_is_left(void **state)
     llm_engine_cfg_default(&cfg);
     collect_load(together, path, &cfg);
     for (uint64_t id = 1; id <= 3; id++) {
-        struct engine_generate g = {.id = id, .text = "One day", .n_text = 7, .max_tokens = 50, .n_choices = 2};
+        struct engine_generate g = {
+            .id = id, .text = "One day", .n_text = 7, .max_tokens = 50, .n_choices = 2};
         assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
         assert_int_equal(engine_step(together->engine, &idle, &err), SL_OK);
     }
@@ -299,12 +327,19 @@ static void test_bad_requests_are_refused_with_reasons(void **state)
     cfg.n_ctx = 256;
     cfg.n_queue_max = 2;
     collect_load(together, path, &cfg);
-    refused((struct engine_generate){.id = 1, .max_tokens = 1}, SL_INVALID, "either text or token ids");
+    refused((struct engine_generate){.id = 1, .max_tokens = 1}, SL_INVALID,
+            "either text or token ids");
     refused((struct engine_generate){.id = 1, .text = "a", .n_text = 1}, SL_INVALID, "max_tokens");
-    refused((struct engine_generate){.id = 1, .tokens = many, .n_tokens = 300, .max_tokens = 1}, SL_LIMIT, "300 tokens, the context holds 256");
-    refused((struct engine_generate){.id = 1, .tokens = bad, .n_tokens = 2, .max_tokens = 1}, SL_INVALID, "token 999999");
-    refused((struct engine_generate){.id = 1, .tokens = many, .n_tokens = 0, .max_tokens = 1}, SL_INVALID, "empty");
-    refused((struct engine_generate){.id = 1, .text = "a", .n_text = 1, .max_tokens = 1, .n_choices = 17}, SL_INVALID, "choices");
+    refused((struct engine_generate){.id = 1, .tokens = many, .n_tokens = 300, .max_tokens = 1},
+            SL_LIMIT, "300 tokens, the context holds 256");
+    refused((struct engine_generate){.id = 1, .tokens = bad, .n_tokens = 2, .max_tokens = 1},
+            SL_INVALID, "token 999999");
+    refused((struct engine_generate){.id = 1, .tokens = many, .n_tokens = 0, .max_tokens = 1},
+            SL_INVALID, "empty");
+    refused(
+        (struct engine_generate){
+            .id = 1, .text = "a", .n_text = 1, .max_tokens = 1, .n_choices = 17},
+        SL_INVALID, "choices");
     struct engine_generate ok = {.id = 1, .text = "a", .n_text = 1, .max_tokens = 1};
     assert_int_equal(engine_submit(together->engine, &ok, &err), SL_OK);
     refused(ok, SL_EXISTS, "in use");

@@ -4,18 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 
-/* clang-format off */
 static const struct llm_arch llm_archs[] = {
-    /* name        rope             attention     activation          gating                      flags                                                      period, big */
-    {"llama",      LLM_ROPE_NORMAL, LLM_ATTN_GQA, LLM_ACT_SILU,       LLM_GATING_SOFTMAX,         LLM_NORMS_TOPK,                                             0,  0},
-    {"qwen2",      LLM_ROPE_NEOX,   LLM_ATTN_GQA, LLM_ACT_SILU,       LLM_GATING_NONE,            LLM_NEEDS_QKV_BIAS,                                         0,  0},
-    {"qwen3",      LLM_ROPE_NEOX,   LLM_ATTN_GQA, LLM_ACT_SILU,       LLM_GATING_NONE,            LLM_HAS_QK_NORM,                                            0,  0},
-    {"qwen3moe",   LLM_ROPE_NEOX,   LLM_ATTN_GQA, LLM_ACT_SILU,       LLM_GATING_SOFTMAX,         LLM_HAS_QK_NORM | LLM_NORMS_TOPK,                           0,  0},
-    {"gemma3",     LLM_ROPE_NEOX,   LLM_ATTN_GQA, LLM_ACT_GELU,       LLM_GATING_NONE,            LLM_HAS_QK_NORM | LLM_HAS_POST_NORMS | LLM_SCALES_EMBD | LLM_WINDOW_ROPE, 6, 62},
-    {"gpt-oss",    LLM_ROPE_NEOX,   LLM_ATTN_GQA, LLM_ACT_SWIGLU_OAI, LLM_GATING_SOFTMAX_OF_TOPK, LLM_HAS_SINKS | LLM_FFN_NORM_IS_POST | LLM_NEEDS_QKV_BIAS,  2,  0},
-    {"deepseek2",  LLM_ROPE_NORMAL, LLM_ATTN_MLA, LLM_ACT_SILU,       LLM_GATING_SOFTMAX,         0,                                                          0,  0},
+    {.name = "llama",
+     .rope = LLM_ROPE_NORMAL,
+     .gating = LLM_GATING_SOFTMAX,
+     .flags = LLM_NORMS_TOPK},
+    {.name = "qwen2", .rope = LLM_ROPE_NEOX, .flags = LLM_NEEDS_QKV_BIAS},
+    {.name = "qwen3", .rope = LLM_ROPE_NEOX, .flags = LLM_HAS_QK_NORM},
+    {.name = "qwen3moe",
+     .rope = LLM_ROPE_NEOX,
+     .gating = LLM_GATING_SOFTMAX,
+     .flags = LLM_HAS_QK_NORM | LLM_NORMS_TOPK},
+    {.name = "gemma3",
+     .rope = LLM_ROPE_NEOX,
+     .act = LLM_ACT_GELU,
+     .flags = LLM_HAS_QK_NORM | LLM_HAS_POST_NORMS | LLM_SCALES_EMBD | LLM_WINDOW_ROPE,
+     .window_period = 6,
+     .n_layer_big = 62},
+    {.name = "gpt-oss",
+     .rope = LLM_ROPE_NEOX,
+     .act = LLM_ACT_SWIGLU_OAI,
+     .gating = LLM_GATING_SOFTMAX_OF_TOPK,
+     .flags = LLM_HAS_SINKS | LLM_FFN_NORM_IS_POST | LLM_NEEDS_QKV_BIAS,
+     .window_period = 2},
+    {.name = "deepseek2",
+     .rope = LLM_ROPE_NORMAL,
+     .attn = LLM_ATTN_MLA,
+     .gating = LLM_GATING_SOFTMAX},
 };
-/* clang-format on */
 
 #define LLM_N_ARCHS ((int)(sizeof llm_archs / sizeof *llm_archs))
 
@@ -70,16 +86,14 @@ static bool kv_uniform_i64(const struct gguf_kv *kv, int64_t *out)
     return true;
 }
 
-static int32_t read_int(struct reader *rd, const char *key, int64_t lo, int64_t hi,
-                        int64_t absent)
+static int32_t read_int(struct reader *rd, const char *key, int64_t lo, int64_t hi, int64_t absent)
 {
     char full[128];
     const struct gguf_kv *kv = reader_find(rd, key, full);
     int64_t v = absent;
     if (rd->status != SL_OK) return 0;
     if (kv && !kv_uniform_i64(kv, &v))
-        rd->status = sl_err_set(rd->err, kv->is_array ? SL_UNSUPPORTED : SL_CORRUPT,
-                                "%s: %s", full,
+        rd->status = sl_err_set(rd->err, kv->is_array ? SL_UNSUPPORTED : SL_CORRUPT, "%s: %s", full,
                                 kv->is_array ? "differs between layers" : "not an integer");
     else if (!kv && absent < lo)
         rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s: missing", full);
@@ -100,7 +114,8 @@ static float read_float(struct reader *rd, const char *key, double lo, double hi
     else if (!kv && isnan(absent))
         rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s: missing", full);
     else if (kv && !(v >= lo && v <= hi))
-        rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s: %g is not within %g..%g", full, v, lo, hi);
+        rd->status =
+            sl_err_set(rd->err, SL_CORRUPT, "%s: %g is not within %g..%g", full, v, lo, hi);
     return rd->status == SL_OK ? (float)v : 0;
 }
 
@@ -116,10 +131,12 @@ static bool read_bool(struct reader *rd, const char *key, bool absent)
 static void read_vocab(struct reader *rd, struct llm_hparams *hp)
 {
     const struct gguf_kv *tokens = gguf_find(rd->file, "tokenizer.ggml.tokens");
-    int64_t absent = tokens && tokens->is_array && tokens->n <= LLM_VOCAB_MAX ? (int64_t)tokens->n : 0;
+    int64_t absent =
+        tokens && tokens->is_array && tokens->n <= LLM_VOCAB_MAX ? (int64_t)tokens->n : 0;
     hp->n_vocab = read_int(rd, "vocab_size", 1, LLM_VOCAB_MAX, absent);
     if (rd->status == SL_OK && tokens && tokens->n != (uint64_t)hp->n_vocab)
-        hp->n_vocab = (int32_t)absent; /* the list decides; the tensors' shapes are checked against it */
+        /* the list decides; the tensors' shapes are checked against it */
+        hp->n_vocab = (int32_t)absent;
 }
 
 static void read_sizes(struct reader *rd, struct llm_hparams *hp)
@@ -133,7 +150,8 @@ static void read_sizes(struct reader *rd, struct llm_hparams *hp)
     hp->rms_eps = read_float(rd, "attention.layer_norm_rms_epsilon", 0, 1, NAN);
     if (rd->status != SL_OK) return;
     hp->head_k = read_int(rd, "attention.key_length", 1, LLM_HEAD_DIM_MAX, hp->n_embd / hp->n_head);
-    hp->head_v = read_int(rd, "attention.value_length", 1, LLM_HEAD_DIM_MAX, hp->n_embd / hp->n_head);
+    hp->head_v =
+        read_int(rd, "attention.value_length", 1, LLM_HEAD_DIM_MAX, hp->n_embd / hp->n_head);
     if (rd->status != SL_OK) return;
     hp->n_rot = read_int(rd, "rope.dimension_count", 2, hp->head_k, hp->head_k);
     if (rd->status == SL_OK && hp->n_head % hp->n_head_kv)
@@ -141,8 +159,9 @@ static void read_sizes(struct reader *rd, struct llm_hparams *hp)
                                 "%s.attention.head_count: %d is no multiple of head_count_kv %d",
                                 rd->arch, hp->n_head, hp->n_head_kv);
     else if (rd->status == SL_OK && (hp->n_rot % 2 || hp->head_k > LLM_HEAD_DIM_MAX))
-        rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s.rope.dimension_count: %d is odd or too large",
-                                rd->arch, hp->n_rot);
+        rd->status =
+            sl_err_set(rd->err, SL_CORRUPT, "%s.rope.dimension_count: %d is odd or too large",
+                       rd->arch, hp->n_rot);
 }
 
 static void read_window(struct reader *rd, struct llm_hparams *hp)
@@ -182,8 +201,9 @@ static float yarn_mscale(float factor, float mscale)
     return factor <= 1 ? 1 : 0.1f * mscale * logf(factor) + 1;
 }
 
-/* YaRN's attention factor (arXiv:2309.00071, section 3.4). ggml multiplies by 1 + 0.1 ln(factor) on its own, so that is
- * divided out. DeepSeek scales q.k by mscale^2 instead of the rotated vectors. */
+/* YaRN's attention factor (arXiv:2309.00071, section 3.4). ggml multiplies by 1 + 0.1 ln(factor)
+ * on its own, so that is divided out. DeepSeek scales q.k by mscale^2 instead of the rotated
+ * vectors. */
 static void derive_yarn(struct llm_hparams *hp, float log_mul)
 {
     float factor = 1 / hp->rope_freq_scale, attn = yarn_mscale(factor, 1);
@@ -207,9 +227,11 @@ static void read_rope(struct reader *rd, struct llm_hparams *hp)
     log_mul = read_float(rd, "rope.scaling.yarn_log_multiplier", 0, 1e3, 0);
     hp->yarn_beta_fast = read_float(rd, "rope.scaling.yarn_beta_fast", 0, 1e6, 32);
     hp->yarn_beta_slow = read_float(rd, "rope.scaling.yarn_beta_slow", 0, 1e6, 1);
-    hp->n_ctx_orig = read_int(rd, "rope.scaling.original_context_length", 1, INT32_MAX, hp->n_ctx_train);
+    hp->n_ctx_orig =
+        read_int(rd, "rope.scaling.original_context_length", 1, INT32_MAX, hp->n_ctx_train);
     if (rd->status != SL_OK) return;
-    if (hp->arch->attn == LLM_ATTN_MLA) log_mul /= 0.1f; /* converters store a tenth for this family */
+    /* converters store a tenth for this family */
+    if (hp->arch->attn == LLM_ATTN_MLA) log_mul /= 0.1f;
     hp->rope_freq_scale = factor == 0 || hp->rope_scaling == LLM_ROPE_SCALING_NONE ? 1 : 1 / factor;
     if (hp->rope_scaling == LLM_ROPE_SCALING_YARN) derive_yarn(hp, log_mul);
     hp->rope_base_window = hp->rope_base;
@@ -255,14 +277,15 @@ static void read_attention(struct reader *rd, struct llm_hparams *hp)
     hp->final_softcap = read_float(rd, "final_logit_softcapping", 0, 1e6, 0);
     if (rd->status != SL_OK) return;
     dim = mla ? hp->mla_head_k : hp->head_k;
-    if (hp->arch->n_layer_big && hp->n_layer == hp->arch->n_layer_big) dim = hp->n_embd / hp->n_head;
+    if (hp->arch->n_layer_big && hp->n_layer == hp->arch->n_layer_big)
+        dim = hp->n_embd / hp->n_head;
     hp->attn_scale = (mla ? hp->attn_scale : 1) / sqrtf((float)dim);
 }
 
 static void read_gating(struct reader *rd, struct llm_hparams *hp)
 {
-    static const enum llm_gating by_number[] = {LLM_GATING_NONE, LLM_GATING_SOFTMAX, LLM_GATING_SIGMOID,
-                                                LLM_GATING_SOFTMAX_OF_TOPK};
+    static const enum llm_gating by_number[] = {LLM_GATING_NONE, LLM_GATING_SOFTMAX,
+                                                LLM_GATING_SIGMOID, LLM_GATING_SOFTMAX_OF_TOPK};
     int32_t func = read_int(rd, "expert_gating_func", 0, 3, 0);
     hp->gating = func ? by_number[func] : hp->arch->gating;
     hp->expert_norm = read_bool(rd, "expert_weights_norm", hp->arch->flags & LLM_NORMS_TOPK);
@@ -284,7 +307,8 @@ static void read_experts(struct reader *rd, struct llm_hparams *hp)
     if (rd->status != SL_OK || hp->n_expert_groups <= 1) return;
     int32_t groups = hp->n_expert_groups, per_group = hp->n_expert / groups;
     if (hp->n_expert % groups || per_group < 2 || hp->n_expert_groups_used < 1 ||
-        hp->n_expert_groups_used > groups || hp->n_expert_groups_used * per_group < hp->n_expert_used)
+        hp->n_expert_groups_used > groups ||
+        hp->n_expert_groups_used * per_group < hp->n_expert_used)
         rd->status = sl_err_set(rd->err, SL_CORRUPT,
                                 "%s.expert_group_count: %d groups (%d used) do not fit %d experts",
                                 rd->arch, groups, hp->n_expert_groups_used, hp->n_expert);
@@ -295,13 +319,15 @@ static void check_model(struct reader *rd, const struct llm_hparams *hp)
     bool has_dense = !hp->n_expert || hp->n_layer_dense > 0;
     if (rd->status != SL_OK) return;
     if (hp->n_expert && hp->arch->gating == LLM_GATING_NONE)
-        rd->status = sl_err_set(rd->err, SL_UNSUPPORTED, "%s.expert_count: %d: this architecture has no experts",
-                                rd->arch, hp->n_expert);
+        rd->status = sl_err_set(rd->err, SL_UNSUPPORTED,
+                                "%s.expert_count: %d: this architecture has no experts", rd->arch,
+                                hp->n_expert);
     else if (has_dense && hp->n_ff < 1)
         rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s.feed_forward_length: missing", rd->arch);
 }
 
-sl_status llm_hparams_read(const struct gguf_file *file, struct llm_hparams *out, struct sl_err *err)
+sl_status llm_hparams_read(const struct gguf_file *file, struct llm_hparams *out,
+                           struct sl_err *err)
 {
     struct llm_hparams hp = {0};
     struct gguf_str name;

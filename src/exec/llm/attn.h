@@ -1,33 +1,36 @@
 /* attn.h: attention over the paged KV cache on the CPU, for decode and prefill alike.
- * Floor: exec/llm.  Thread: units of one call may run on different threads, each with a scratch of its own.
+ * Floor: exec/llm.  Thread: units of one call may run on different threads, each with a scratch
+ * of its own.
  * Allocates: nothing.
- * Online softmax over tiles of ATTN_TILE positions (arXiv:1805.02867, arXiv:2205.14135), in f32. A row's result depends on
- * its query, its keys and its values alone, bit for bit, however rows and tokens are grouped into units and batches. */
+ * Online softmax over tiles of ATTN_TILE positions (arXiv:1805.02867, arXiv:2205.14135), in f32.
+ * A row's result depends on its query, its keys and its values alone, bit for bit, however rows
+ * and tokens are grouped into units and batches. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define ATTN_TILE 64       /* positions per tile; a multiple of the KV block size */
-#define ATTN_ROWS_MAX 32   /* (token, head) rows per unit: keeps queries and accumulators in the second-level cache */
+#define ATTN_TILE 64 /* positions per tile; a multiple of the KV block size */
+/* (token, head) rows per unit: keeps queries and accumulators in the second-level cache */
+#define ATTN_ROWS_MAX 32
 
 enum attn_kv_type { ATTN_KV_F32, ATTN_KV_F16, ATTN_KV_Q8_0 };
 
 struct attn_shape {
     int32_t n_head, n_head_kv;
     int32_t head_k, head_v;
-    float scale;        /* of q.k */
-    float softcap;      /* 0: off; else s = cap * tanh(s / cap) */
-    int32_t window;     /* positions seen, the token's own included; 0: all */
+    float scale;    /* of q.k */
+    float softcap;  /* 0: off; else s = cap * tanh(s / cap) */
+    int32_t window; /* positions seen, the token's own included; 0: all */
     enum attn_kv_type kv_type;
-    bool v_in_k;        /* values are the first head_v elements of the keys (MLA) */
+    bool v_in_k; /* values are the first head_v elements of the keys (MLA) */
 };
 
 /* Consecutive tokens of one sequence at consecutive positions. */
 struct attn_tile {
     int32_t token, n_tokens; /* n_tokens <= attn_tile_tokens() */
-    int32_t pos;            /* of the first */
-    const int32_t *blocks;  /* block table of the sequence */
+    int32_t pos;             /* of the first */
+    const int32_t *blocks;   /* block table of the sequence */
 };
 
 struct attn_batch { /* one step's tokens; shared by all layers */
@@ -39,10 +42,10 @@ struct attn_batch { /* one step's tokens; shared by all layers */
 struct attn_call {
     const struct attn_shape *shape;
     const struct attn_batch *batch;
-    const float *q;          /* [n_tokens, n_head, head_k] f32 */
-    const void *k, *v;       /* [n_slots, n_head_kv * head] of kv_type */
-    const float *sinks;      /* [n_head] f32, or NULL */
-    float *out;              /* [n_tokens, n_head, head_v] f32 */
+    const float *q;     /* [n_tokens, n_head, head_k] f32 */
+    const void *k, *v;  /* [n_slots, n_head_kv * head] of kv_type */
+    const float *sinks; /* [n_head] f32, or NULL */
+    float *out;         /* [n_tokens, n_head, head_v] f32 */
 };
 
 /* Most tokens that one tile may have: as many as keep a unit within ATTN_ROWS_MAX rows. */

@@ -1,5 +1,6 @@
-/* attn_kernel.h: the body of attn_unit_*, compiled once per instruction set by the files that include it after defining
- * ATTN_UNIT (the function's name), VEC (floats per vector) and load_f16 (VEC halves to a vector). */
+/* attn_kernel.h: the body of attn_unit_*, compiled once per instruction set by the files that
+ * include it after defining ATTN_UNIT (the function's name), VEC (floats per vector) and
+ * load_f16 (VEC halves to a vector). */
 #include "exec/llm/attn.h"
 #include <math.h>
 #include <string.h>
@@ -23,8 +24,10 @@ static inline float half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, mag = h & 0x7fff, bits;
     float f;
-    if (mag >= 0x7c00) bits = sign | 0x7f800000 | (mag & 0x3ff) << 13;
-    else bits = sign | (mag << 13);
+    if (mag >= 0x7c00)
+        bits = sign | 0x7f800000 | (mag & 0x3ff) << 13;
+    else
+        bits = sign | (mag << 13);
     memcpy(&f, &bits, 4);
     return mag >= 0x7c00 ? f : f * 0x1p112f; /* rebias by multiplying: subnormals come out right */
 }
@@ -40,7 +43,8 @@ static inline float vec_sum(vec v)
     return lane[0];
 }
 
-/* e^x for x <= 0: 2^n * p(f) with f in [-0.5, 0.5], error under 2 ulp; below -87 it is 0. Cephes' polynomial. */
+/* e^x for x <= 0: 2^n * p(f) with f in [-0.5, 0.5], error under 2 ulp; below -87 it is 0.
+ * Cephes' polynomial. */
 static inline vec vec_exp(vec x)
 {
     ivec under = x < splat(-87.0f);
@@ -81,33 +85,39 @@ static void row_from_q8(float *dst, const struct q8_block *src, int32_t n)
     }
 }
 
-/* Elements [first, first + n) of slot `slot` as f32; returns where they are (dst, or the cache itself). */
+/* Elements [first, first + n) of slot `slot` as f32; returns where they are (dst, or the cache
+ * itself). */
 static void row_load(float *dst, const void *cache, enum attn_kv_type type, int64_t at, int32_t n)
 {
-    if (type == ATTN_KV_F32) memcpy(dst, (const float *)cache + at, (size_t)n * sizeof *dst);
-    else if (type == ATTN_KV_F16) row_from_f16(dst, (const uint16_t *)cache + at, n);
-    else row_from_q8(dst, (const struct q8_block *)cache + at / 32, n);
+    if (type == ATTN_KV_F32)
+        memcpy(dst, (const float *)cache + at, (size_t)n * sizeof *dst);
+    else if (type == ATTN_KV_F16)
+        row_from_f16(dst, (const uint16_t *)cache + at, n);
+    else
+        row_from_q8(dst, (const struct q8_block *)cache + at / 32, n);
 }
 
 /* out[r * ATTN_TILE + c] = q[r] . k[c] for R rows and C columns at once. */
-#define ATTN_DOT(R, C)                                                                            \
+#define ATTN_DOT(R, C) \
     static inline void dot_##R##x##C(const float *const *q, const float *k, int32_t n, float *out) \
-    {                                                                                             \
-        vec acc[R][C] = {{{0}}};                                                                  \
-        int32_t d = 0;                                                                            \
-        for (; d + VEC <= n; d += VEC) {                                                          \
-            for (int r = 0; r < R; r++) {                                                         \
-                for (int c = 0; c < C; c++)                                                       \
-                    acc[r][c] += *(const vec *)(q[r] + d) * *(const vec *)(k + (size_t)c * (size_t)n + d); \
-            }                                                                                     \
-        }                                                                                         \
-        for (int r = 0; r < R; r++) {                                                             \
-            for (int c = 0; c < C; c++) {                                                         \
-                float s = vec_sum(acc[r][c]);                                                     \
-                for (int32_t e = d; e < n; e++) s += q[r][e] * k[(size_t)c * (size_t)n + (size_t)e]; \
-                out[r * ATTN_TILE + c] = s;                                                       \
-            }                                                                                     \
-        }                                                                                         \
+    { \
+        vec acc[R][C] = {{{0}}}; \
+        int32_t d = 0; \
+        for (; d + VEC <= n; d += VEC) { \
+            for (int r = 0; r < R; r++) { \
+                for (int c = 0; c < C; c++) \
+                    acc[r][c] += \
+                        *(const vec *)(q[r] + d) * *(const vec *)(k + (size_t)c * (size_t)n + d); \
+            } \
+        } \
+        for (int r = 0; r < R; r++) { \
+            for (int c = 0; c < C; c++) { \
+                float s = vec_sum(acc[r][c]); \
+                for (int32_t e = d; e < n; e++) \
+                    s += q[r][e] * k[(size_t)c * (size_t)n + (size_t)e]; \
+                out[r * ATTN_TILE + c] = s; \
+            } \
+        } \
     }
 ATTN_DOT(4, 4)
 ATTN_DOT(1, 4)
@@ -115,14 +125,14 @@ ATTN_DOT(1, 4)
 struct rows { /* a unit's rows and its scratch */
     const struct attn_call *call;
     const struct attn_tile *tile;
-    int32_t head, n_heads;  /* heads [head, head + n_heads) of each token */
+    int32_t head, n_heads; /* heads [head, head + n_heads) of each token */
     int32_t head_kv;
-    int32_t n;              /* rows: token-major, n_tokens * n_heads */
-    float *k, *v;           /* [ATTN_TILE, head_k], [ATTN_TILE, head_v or head_k] f32 */
+    int32_t n;    /* rows: token-major, n_tokens * n_heads */
+    float *k, *v; /* [ATTN_TILE, head_k], [ATTN_TILE, head_v or head_k] f32 */
     int32_t v_stride;
-    float *scores;          /* [n, ATTN_TILE] */
-    float *acc;             /* [n, head_v] */
-    float *max, *sum;       /* [n] */
+    float *scores;    /* [n, ATTN_TILE] */
+    float *acc;       /* [n, head_v] */
+    float *max, *sum; /* [n] */
 };
 
 static const float *row_query(const struct rows *u, int32_t r)
@@ -175,9 +185,11 @@ static void tile_load(const struct rows *u, int32_t from, int32_t to)
         int64_t slot = (int64_t)u->tile->blocks[p / bt] * bt + p % bt;
         int64_t head = slot * s->n_head_kv + u->head_kv;
         int32_t row = p % ATTN_TILE;
-        row_load(u->k + (size_t)row * (size_t)s->head_k, u->call->k, s->kv_type, head * s->head_k, s->head_k);
+        row_load(u->k + (size_t)row * (size_t)s->head_k, u->call->k, s->kv_type, head * s->head_k,
+                 s->head_k);
         if (!s->v_in_k)
-            row_load(u->v + (size_t)row * (size_t)s->head_v, u->call->v, s->kv_type, head * s->head_v, s->head_v);
+            row_load(u->v + (size_t)row * (size_t)s->head_v, u->call->v, s->kv_type,
+                     head * s->head_v, s->head_v);
     }
 }
 
@@ -185,7 +197,8 @@ static void tile_scores(const struct rows *u, int32_t from, int32_t to)
 {
     int32_t n = u->call->shape->head_k, c0 = from / 4 * 4, r = 0;
     for (; r + 4 <= u->n; r += 4) {
-        const float *q[4] = {row_query(u, r), row_query(u, r + 1), row_query(u, r + 2), row_query(u, r + 3)};
+        const float *q[4] = {row_query(u, r), row_query(u, r + 1), row_query(u, r + 2),
+                             row_query(u, r + 3)};
         for (int32_t c = c0; c < to; c += 4)
             dot_4x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + (size_t)r * ATTN_TILE + c);
     }
@@ -196,7 +209,8 @@ static void tile_scores(const struct rows *u, int32_t from, int32_t to)
     }
 }
 
-/* Scales, caps and masks a row's scores; columns outside [from, to) become -inf. Returns the largest. */
+/* Scales, caps and masks a row's scores; columns outside [from, to) become -inf. Returns the
+ * largest. */
 static float scores_finish(const struct attn_shape *s, float *x, int32_t from, int32_t to)
 {
     float best = -INFINITY;
@@ -211,7 +225,8 @@ static float scores_finish(const struct attn_shape *s, float *x, int32_t from, i
     return best;
 }
 
-static void axpy_rows(float *acc, const float *p, const float *v, int32_t stride, int32_t n_cols, int32_t n)
+static void axpy_rows(float *acc, const float *p, const float *v, int32_t stride, int32_t n_cols,
+                      int32_t n)
 {
     int32_t d = 0;
     for (; d + 4 * VEC <= n; d += 4 * VEC) {
@@ -231,11 +246,13 @@ static void axpy_rows(float *acc, const float *p, const float *v, int32_t stride
     }
     for (; d + VEC <= n; d += VEC) {
         vec a = *(vec *)(acc + d);
-        for (int32_t c = 0; c < n_cols; c++) a += p[c] * *(const vec *)(v + (size_t)c * (size_t)stride + d);
+        for (int32_t c = 0; c < n_cols; c++)
+            a += p[c] * *(const vec *)(v + (size_t)c * (size_t)stride + d);
         *(vec *)(acc + d) = a;
     }
     for (; d < n; d++) {
-        for (int32_t c = 0; c < n_cols; c++) acc[d] += p[c] * v[(size_t)c * (size_t)stride + (size_t)d];
+        for (int32_t c = 0; c < n_cols; c++)
+            acc[d] += p[c] * v[(size_t)c * (size_t)stride + (size_t)d];
     }
 }
 
@@ -261,7 +278,8 @@ static void row_update(const struct rows *u, int32_t r, int32_t from, int32_t to
     }
     total = vec_sum(sum);
     u->sum[r] += total;
-    axpy_rows(acc, x + from, u->v + (size_t)from * (size_t)u->v_stride, u->v_stride, to - from, s->head_v);
+    axpy_rows(acc, x + from, u->v + (size_t)from * (size_t)u->v_stride, u->v_stride, to - from,
+              s->head_v);
 }
 
 static int32_t row_first(const struct attn_shape *s, int32_t pos)

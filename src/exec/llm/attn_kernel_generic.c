@@ -4,5 +4,6 @@
 
 static vec load_f16(const uint16_t *h)
 {
-    return (vec){half_to_float(h[0]), half_to_float(h[1]), half_to_float(h[2]), half_to_float(h[3])};
+    return (vec){half_to_float(h[0]), half_to_float(h[1]), half_to_float(h[2]),
+                 half_to_float(h[3])};
 }

@@ -22,17 +22,19 @@ struct cpu_variant {
     int n_needs;
 };
 
-/* clang-format off */
-static const struct cpu_variant cpu_variants[] = { /* fastest first */
-    {"zen4",        {SL_CPU_AVX512, SL_CPU_AVX512_VBMI, SL_CPU_AVX512_VNNI, SL_CPU_AVX512_BF16, SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2}, 7},
-    {"icelake",     {SL_CPU_AVX512, SL_CPU_AVX512_VBMI, SL_CPU_AVX512_VNNI, SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2}, 6},
-    {"skylakex",    {SL_CPU_AVX512, SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2}, 4},
-    {"alderlake",   {SL_CPU_AVX2, SL_CPU_AVX_VNNI, SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2}, 5},
-    {"haswell",     {SL_CPU_AVX2, SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2}, 4},
+#define NEEDS_HASWELL SL_CPU_FMA, SL_CPU_F16C, SL_CPU_BMI2
+/* Fastest first. */
+static const struct cpu_variant cpu_variants[] = {
+    {"zen4",
+     {NEEDS_HASWELL, SL_CPU_AVX512, SL_CPU_AVX512_VBMI, SL_CPU_AVX512_VNNI, SL_CPU_AVX512_BF16},
+     7},
+    {"icelake", {NEEDS_HASWELL, SL_CPU_AVX512, SL_CPU_AVX512_VBMI, SL_CPU_AVX512_VNNI}, 6},
+    {"skylakex", {NEEDS_HASWELL, SL_CPU_AVX512}, 4},
+    {"alderlake", {NEEDS_HASWELL, SL_CPU_AVX2, SL_CPU_AVX_VNNI}, 5},
+    {"haswell", {NEEDS_HASWELL, SL_CPU_AVX2}, 4},
     {"sandybridge", {SL_CPU_AVX}, 1},
-    {"sse42",       {SL_CPU_SSE42}, 1},
+    {"sse42", {SL_CPU_SSE42}, 1},
 };
-/* clang-format on */
 static const char *const gpu_plugins[] = {"cuda", "hip", "cann", "musa", "vulkan", "sycl", "metal"};
 
 static pthread_once_t load_once = PTHREAD_ONCE_INIT;
@@ -90,7 +92,8 @@ static bool cpu_load_from(const char *dir)
 static bool load_from(const char *dir)
 {
     if (!cpu_load_from(dir)) return false;
-    for (size_t i = 0; i < sizeof gpu_plugins / sizeof *gpu_plugins; i++) plugin_load(dir, gpu_plugins[i]);
+    for (size_t i = 0; i < sizeof gpu_plugins / sizeof *gpu_plugins; i++)
+        plugin_load(dir, gpu_plugins[i]);
     return true;
 }
 
@@ -116,13 +119,15 @@ static void load_plugins(void)
         snprintf(load_variant, sizeof load_variant, "built-in");
         return;
     }
-    if (env ? load_from(env) : load_from(installed) || load_from(beside) || load_from(STARLANE_BACKEND_DIR))
+    if (env ? load_from(env)
+            : load_from(installed) || load_from(beside) || load_from(STARLANE_BACKEND_DIR))
         return;
     if (!env) ggml_backend_load_all(); /* where a system ggml keeps its own */
     if (ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU))
         snprintf(load_variant, sizeof load_variant, "system");
     else
-        (void)sl_err_set(&load_err, SL_UNAVAILABLE, "no ggml CPU plug-in that this processor can run in %s",
+        (void)sl_err_set(&load_err, SL_UNAVAILABLE,
+                         "no ggml CPU plug-in that this processor can run in %s",
                          env ? env : installed);
 }
 
@@ -148,7 +153,8 @@ int llm_devices_list(struct llm_device *out, int max)
         struct llm_device *d = &out[n++];
         snprintf(d->name, sizeof d->name, "%s", props.name);
         snprintf(d->description, sizeof d->description, "%s", props.description);
-        d->is_gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+        d->is_gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU ||
+                    props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
         d->memory_free = props.memory_free;
         d->memory_total = props.memory_total;
     }
@@ -162,10 +168,11 @@ static void open_threads(struct llm_backends *b, ggml_backend_reg_t reg)
         (struct ggml_threadpool * (*)(struct ggml_threadpool_params *))
             ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_new");
     void (*set)(ggml_backend_t, struct ggml_threadpool *) =
-        (void (*)(ggml_backend_t, struct ggml_threadpool *))
-            ggml_backend_reg_get_proc_address(reg, "ggml_backend_cpu_set_threadpool");
-    ggml_backend_set_n_threads_t set_n = (ggml_backend_set_n_threads_t)
-        ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
+        (void (*)(ggml_backend_t, struct ggml_threadpool *))ggml_backend_reg_get_proc_address(
+            reg, "ggml_backend_cpu_set_threadpool");
+    ggml_backend_set_n_threads_t set_n =
+        (ggml_backend_set_n_threads_t)ggml_backend_reg_get_proc_address(
+            reg, "ggml_backend_set_n_threads");
     struct ggml_threadpool_params params = ggml_threadpool_params_default(b->n_threads);
     if (set_n) set_n(b->cpu, b->n_threads);
     if (create && set) b->threads = create(&params);
@@ -186,10 +193,12 @@ static void open_gpu(struct llm_backends *b)
     ggml_backend_dev_t dev = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_GPU);
     if (!dev) dev = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_IGPU);
     b->gpu = dev ? ggml_backend_dev_init(dev, NULL) : NULL;
-    if (dev && !b->gpu) sl_log(SL_LOG_WARN, "llm", "%s does not start; using the CPU", ggml_backend_dev_name(dev));
+    if (dev && !b->gpu)
+        sl_log(SL_LOG_WARN, "llm", "%s does not start; using the CPU", ggml_backend_dev_name(dev));
 }
 
-sl_status llm_backends_open(struct llm_backends *b, int32_t n_threads, bool want_gpu, struct sl_err *err)
+sl_status llm_backends_open(struct llm_backends *b, int32_t n_threads, bool want_gpu,
+                            struct sl_err *err)
 {
     sl_status status = llm_backends_load(err);
     *b = (struct llm_backends){.n_threads = n_threads > 0 ? n_threads : sl_cpu_count()};
@@ -206,7 +215,8 @@ void llm_backends_close(struct llm_backends *b)
     void (*destroy)(struct ggml_threadpool *) = NULL;
     if (b->threads) {
         ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(b->cpu));
-        destroy = (void (*)(struct ggml_threadpool *))ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free");
+        destroy = (void (*)(struct ggml_threadpool *))ggml_backend_reg_get_proc_address(
+            reg, "ggml_threadpool_free");
     }
     for (int i = 0; i < b->n; i++) ggml_backend_free(b->list[i]);
     if (destroy) destroy(b->threads);

@@ -4,9 +4,10 @@
 #include <math.h>
 #include <string.h>
 
-#define NODES_PER_LAYER 96     /* DeepSeek's layer with expert groups takes about 75, plus one view and add per expert */
+/* DeepSeek's layer with expert groups takes about 75, plus one view and add per expert */
+#define NODES_PER_LAYER 96
 #define NODES_FIXED 64
-#define MASK_ROWS_ALIGN 64     /* some of ggml's kernels read whole tiles of mask rows */
+#define MASK_ROWS_ALIGN 64 /* some of ggml's kernels read whole tiles of mask rows */
 
 size_t llm_graph_nodes_max(const struct llm_graph_env *env)
 {
@@ -19,7 +20,8 @@ struct ggml_tensor *layer_weight(const struct builder *b, int32_t il, enum llm_l
     return b->env->weights->layers[il - b->env->weights->range.first].t[role];
 }
 
-struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x, struct ggml_tensor *bias)
+struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,
+                           struct ggml_tensor *bias)
 {
     struct ggml_tensor *y = ggml_mul_mat(b->ctx, w, x);
     return bias ? ggml_add(b->ctx, y, bias) : y;
@@ -31,7 +33,8 @@ struct ggml_tensor *rms_norm(const struct builder *b, struct ggml_tensor *x, str
     return w ? ggml_mul(b->ctx, x, w) : x;
 }
 
-static struct ggml_tensor *input(const struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1, const char *name)
+static struct ggml_tensor *input(const struct builder *b, enum ggml_type type, int64_t ne0,
+                                 int64_t ne1, const char *name)
 {
     struct ggml_tensor *t = ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
     ggml_set_input(t);
@@ -44,15 +47,18 @@ static void make_inputs(struct builder *b)
     const struct llm_graph_key *key = &b->g->key;
     const struct llm_range *r = &b->env->weights->range;
     int64_t rows = (key->n_tokens + MASK_ROWS_ALIGN - 1) / MASK_ROWS_ALIGN * MASK_ROWS_ALIGN;
-    if (r->embeds) b->g->tokens = input(b, GGML_TYPE_I32, key->n_tokens, 1, "tokens");
-    else b->g->embd = input(b, GGML_TYPE_F32, b->hp->n_embd, key->n_tokens, "hidden");
+    if (r->embeds)
+        b->g->tokens = input(b, GGML_TYPE_I32, key->n_tokens, 1, "tokens");
+    else
+        b->g->embd = input(b, GGML_TYPE_F32, b->hp->n_embd, key->n_tokens, "hidden");
     b->g->pos = input(b, GGML_TYPE_I32, key->n_tokens, 1, "positions");
     b->g->slots = input(b, GGML_TYPE_I64, key->n_tokens, 1, "slots");
     if (r->heads && key->n_outputs > 0 && key->n_outputs < key->n_tokens)
         b->g->outputs = input(b, GGML_TYPE_I32, key->n_outputs, 1, "outputs");
     if (b->env->any_masked) {
         b->g->mask = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask");
-        if (b->hp->window) b->g->mask_window = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask_window");
+        if (b->hp->window)
+            b->g->mask_window = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask_window");
     }
 }
 
@@ -61,14 +67,18 @@ static struct ggml_tensor *embed(const struct builder *b)
     struct ggml_tensor *x;
     if (b->g->embd) return b->g->embd;
     x = ggml_get_rows(b->ctx, b->env->weights->model[LLM_TOKEN_EMBD], b->g->tokens);
-    return b->hp->arch->flags & LLM_SCALES_EMBD ? ggml_scale(b->ctx, x, sqrtf((float)b->hp->n_embd)) : x;
+    return b->hp->arch->flags & LLM_SCALES_EMBD ? ggml_scale(b->ctx, x, sqrtf((float)b->hp->n_embd))
+                                                : x;
 }
 
-/* One transformer block. `last` of a stage with a head keeps only the columns whose logits are wanted. */
-static struct ggml_tensor *build_layer(struct builder *b, int32_t il, struct ggml_tensor *x, bool last)
+/* One transformer block. `last` of a stage with a head keeps only the columns whose logits are
+ * wanted. */
+static struct ggml_tensor *build_layer(struct builder *b, int32_t il, struct ggml_tensor *x,
+                                       bool last)
 {
     bool post_norms = b->hp->arch->flags & LLM_HAS_POST_NORMS;
-    struct ggml_tensor *ffn_norm = layer_weight(b, il, b->hp->arch->flags & LLM_FFN_NORM_IS_POST ? LLM_ATTN_POST_NORM : LLM_FFN_NORM);
+    struct ggml_tensor *ffn_norm = layer_weight(
+        b, il, b->hp->arch->flags & LLM_FFN_NORM_IS_POST ? LLM_ATTN_POST_NORM : LLM_FFN_NORM);
     bool store_only = last && b->g->key.n_outputs == 0;
     struct ggml_tensor *y = rms_norm(b, x, layer_weight(b, il, LLM_ATTN_NORM));
     y = build_attention(b, il, y, store_only);
@@ -100,7 +110,8 @@ static void build_stage(struct builder *b)
     struct ggml_tensor *x;
     make_inputs(b);
     x = embed(b);
-    for (int32_t il = r->first; il < r->last && x; il++) x = build_layer(b, il, x, r->heads && il == r->last - 1);
+    for (int32_t il = r->first; il < r->last && x; il++)
+        x = build_layer(b, il, x, r->heads && il == r->last - 1);
     if (x && r->heads) x = build_head(b, x);
     b->g->out = x;
     if (!x) return;
@@ -109,11 +120,13 @@ static void build_stage(struct builder *b)
     ggml_build_forward_expand(b->g->gf, x);
 }
 
-sl_status llm_graph_build(const struct llm_graph_env *env, const struct llm_graph_key *key, struct llm_graph *out,
-                          struct sl_err *err)
+sl_status llm_graph_build(const struct llm_graph_env *env, const struct llm_graph_key *key,
+                          struct llm_graph *out, struct sl_err *err)
 {
     size_t n_nodes = llm_graph_nodes_max(env);
-    struct ggml_init_params params = {2 * n_nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(n_nodes, false), NULL, true};
+    struct ggml_init_params params = {2 * n_nodes * ggml_tensor_overhead() +
+                                          ggml_graph_overhead_custom(n_nodes, false),
+                                      NULL, true};
     struct builder b = {.env = env, .hp = env->hp, .g = out, .n_tokens = key->n_tokens};
     *out = (struct llm_graph){.key = *key};
     out->ctx = ggml_init(params);

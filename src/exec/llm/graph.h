@@ -1,6 +1,9 @@
-/* graph.h: builds the compute graph of one stage for one batch shape, reading the architecture's row of traits.
- * Floor: exec/llm.  Thread: the engine's.  Allocates: the graph's metadata; its data is the scheduler's.
- * Invariant: a graph depends on its key and on nothing else of a batch, so it is reused as long as the key stays. */
+/* graph.h: builds the compute graph of one stage for one batch shape, reading the architecture's
+ * row of traits.
+ * Floor: exec/llm.  Thread: the engine's.  Allocates: the graph's metadata; its data is the
+ * scheduler's.
+ * Invariant: a graph depends on its key and on nothing else of a batch, so it is reused as long
+ * as the key stays. */
 #pragma once
 #include "exec/llm/attn.h"
 #include "exec/llm/weights.h"
@@ -8,7 +11,7 @@
 struct ggml_cgraph;
 struct ggml_context;
 
-struct llm_kv_tensors { /* the stage's keys and values; [layers of the stage] */
+struct llm_kv_tensors {     /* the stage's keys and values; [layers of the stage] */
     struct ggml_tensor **k; /* [n_head_kv * head_k, n_slots] */
     struct ggml_tensor **v; /* [n_head_kv * head_v, n_slots]; NULL entries with MLA */
 };
@@ -25,10 +28,10 @@ struct llm_graph_env { /* what stays the same for all graphs of a stage */
     const struct llm_hparams *hp;
     const struct llm_weights *weights;
     struct llm_kv_tensors kv;
-    struct llm_attn_op *ops;   /* [layers of the stage] */
-    const bool *paged;         /* [layers]: paged kernels, else ggml's attention */
-    bool any_masked;           /* some layer uses ggml's attention: masks are needed */
-    int32_t n_ctx;             /* of the engine: chooses LongRoPE's factors */
+    struct llm_attn_op *ops; /* [layers of the stage] */
+    const bool *paged;       /* [layers]: paged kernels, else ggml's attention */
+    bool any_masked;         /* some layer uses ggml's attention: masks are needed */
+    int32_t n_ctx;           /* of the engine: chooses LongRoPE's factors */
 };
 
 struct llm_graph_key {
@@ -47,7 +50,8 @@ struct llm_graph {
     struct ggml_tensor *slots;   /* [n_tokens] i64 */
     struct ggml_tensor *outputs; /* [n_outputs] i32 */
     struct ggml_tensor *mask, *mask_window; /* [n_tokens padded, n_kv] f16 */
-    struct ggml_tensor *out;     /* [n_outputs, n_vocab] or [n_tokens, n_embd] f32; NULL: nothing to read */
+    /* [n_outputs, n_vocab] or [n_tokens, n_embd] f32; NULL: nothing to read */
+    struct ggml_tensor *out;
 };
 
 /* Enough nodes for the deepest layer plan; the context and the scheduler are sized by it. */
@@ -55,4 +59,4 @@ size_t llm_graph_nodes_max(const struct llm_graph_env *env);
 
 SL_CHECK sl_status llm_graph_build(const struct llm_graph_env *env, const struct llm_graph_key *key,
                                    struct llm_graph *out, struct sl_err *err); /* NOMEM */
-void llm_graph_free(struct llm_graph *g); /* zeroed is fine */
+void llm_graph_free(struct llm_graph *g);                                      /* zeroed is fine */

@@ -2,15 +2,17 @@
 #include "exec/llm/graph_int.h"
 #include <math.h>
 
-#define SWIGLU_OAI_ALPHA 1.702f /* gpt-oss: the sigmoid's slope, */
-#define SWIGLU_OAI_LIMIT 7.0f   /* and the clamp of both halves */
+#define SWIGLU_OAI_ALPHA 1.702f        /* gpt-oss: the sigmoid's slope, */
+#define SWIGLU_OAI_LIMIT 7.0f          /* and the clamp of both halves */
 #define WEIGHT_SUM_MIN 6.103515625e-5f /* smallest normal half: keeps the division finite */
 
-static struct ggml_tensor *activate(const struct builder *b, struct ggml_tensor *gate, struct ggml_tensor *up)
+static struct ggml_tensor *activate(const struct builder *b, struct ggml_tensor *gate,
+                                    struct ggml_tensor *up)
 {
     switch (b->hp->arch->act) {
     case LLM_ACT_GELU: return ggml_geglu_split(b->ctx, gate, up);
-    case LLM_ACT_SWIGLU_OAI: return ggml_swiglu_oai(b->ctx, gate, up, SWIGLU_OAI_ALPHA, SWIGLU_OAI_LIMIT);
+    case LLM_ACT_SWIGLU_OAI:
+        return ggml_swiglu_oai(b->ctx, gate, up, SWIGLU_OAI_ALPHA, SWIGLU_OAI_LIMIT);
     case LLM_ACT_SILU: break;
     }
     return ggml_swiglu_split(b->ctx, gate, up);
@@ -18,22 +20,28 @@ static struct ggml_tensor *activate(const struct builder *b, struct ggml_tensor 
 
 static struct ggml_tensor *build_dense(const struct builder *b, int32_t il, struct ggml_tensor *x)
 {
-    struct ggml_tensor *up = linear(b, layer_weight(b, il, LLM_FFN_UP), x, layer_weight(b, il, LLM_FFN_UP_BIAS));
-    struct ggml_tensor *gate = linear(b, layer_weight(b, il, LLM_FFN_GATE), x, layer_weight(b, il, LLM_FFN_GATE_BIAS));
-    return linear(b, layer_weight(b, il, LLM_FFN_DOWN), activate(b, gate, up), layer_weight(b, il, LLM_FFN_DOWN_BIAS));
+    struct ggml_tensor *up =
+        linear(b, layer_weight(b, il, LLM_FFN_UP), x, layer_weight(b, il, LLM_FFN_UP_BIAS));
+    struct ggml_tensor *gate =
+        linear(b, layer_weight(b, il, LLM_FFN_GATE), x, layer_weight(b, il, LLM_FFN_GATE_BIAS));
+    return linear(b, layer_weight(b, il, LLM_FFN_DOWN), activate(b, gate, up),
+                  layer_weight(b, il, LLM_FFN_DOWN_BIAS));
 }
 
-/* DeepSeek-V3's restriction to the best groups (arXiv:2412.19437, 2.1.2): a group's score is the sum of its two best experts;
- * the experts of other groups become -inf. scores [n_expert, n]. */
+/* DeepSeek-V3's restriction to the best groups (arXiv:2412.19437, 2.1.2): a group's score is the
+ * sum of its two best experts; the experts of other groups become -inf. scores [n_expert, n]. */
 static struct ggml_tensor *keep_best_groups(const struct builder *b, struct ggml_tensor *scores)
 {
-    int64_t n_groups = b->hp->n_expert_groups, per_group = b->hp->n_expert / n_groups, n = scores->ne[1];
+    int64_t n_groups = b->hp->n_expert_groups, per_group = b->hp->n_expert / n_groups,
+            n = scores->ne[1];
     struct ggml_tensor *groups = ggml_reshape_3d(b->ctx, scores, per_group, n_groups, n);
     struct ggml_tensor *best = ggml_argsort_top_k(b->ctx, groups, 2); /* [2, n_groups, n] */
     struct ggml_tensor *sum, *chosen, *kept;
-    best = ggml_get_rows(b->ctx, ggml_reshape_4d(b->ctx, groups, 1, per_group, n_groups, n), best); /* [1, 2, n_groups, n] */
+    /* [1, 2, n_groups, n] */
+    best = ggml_get_rows(b->ctx, ggml_reshape_4d(b->ctx, groups, 1, per_group, n_groups, n), best);
     sum = ggml_sum_rows(b->ctx, ggml_reshape_3d(b->ctx, best, 2, n_groups, n));
-    chosen = ggml_argsort_top_k(b->ctx, ggml_reshape_2d(b->ctx, sum, n_groups, n), b->hp->n_expert_groups_used);
+    chosen = ggml_argsort_top_k(b->ctx, ggml_reshape_2d(b->ctx, sum, n_groups, n),
+                                b->hp->n_expert_groups_used);
     kept = ggml_get_rows(b->ctx, groups, chosen); /* [per_group, n_used, n] */
     kept = ggml_set_rows(b->ctx, ggml_fill(b->ctx, groups, -INFINITY), kept, chosen);
     return ggml_reshape_2d(b->ctx, kept, b->hp->n_expert, n);
@@ -51,21 +59,25 @@ static struct ggml_tensor *router_probs(const struct builder *b, struct ggml_ten
 }
 
 /* Weights of the chosen experts, [1, n_used, n]. */
-static struct ggml_tensor *router_weights(const struct builder *b, struct ggml_tensor *probs, struct ggml_tensor *chosen)
+static struct ggml_tensor *router_weights(const struct builder *b, struct ggml_tensor *probs,
+                                          struct ggml_tensor *chosen)
 {
     int64_t n_used = b->hp->n_expert_used, n = chosen->ne[1];
-    struct ggml_tensor *w = ggml_get_rows(b->ctx, ggml_reshape_3d(b->ctx, probs, 1, b->hp->n_expert, n), chosen);
+    struct ggml_tensor *w =
+        ggml_get_rows(b->ctx, ggml_reshape_3d(b->ctx, probs, 1, b->hp->n_expert, n), chosen);
     w = ggml_reshape_2d(b->ctx, w, n_used, n);
     if (b->hp->gating == LLM_GATING_SOFTMAX_OF_TOPK) w = ggml_soft_max(b->ctx, w);
     if (b->hp->expert_norm)
-        w = ggml_div(b->ctx, w, ggml_clamp(b->ctx, ggml_sum_rows(b->ctx, w), WEIGHT_SUM_MIN, INFINITY));
+        w = ggml_div(b->ctx, w,
+                     ggml_clamp(b->ctx, ggml_sum_rows(b->ctx, w), WEIGHT_SUM_MIN, INFINITY));
     if (b->hp->expert_scale != 1) w = ggml_scale(b->ctx, w, b->hp->expert_scale);
     return ggml_reshape_3d(b->ctx, w, 1, n_used, n);
 }
 
 /* x [k, n_used or 1, n] through each token's chosen experts: [m, n_used, n]. */
-static struct ggml_tensor *linear_experts(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,
-                                          struct ggml_tensor *chosen, struct ggml_tensor *bias)
+static struct ggml_tensor *linear_experts(const struct builder *b, struct ggml_tensor *w,
+                                          struct ggml_tensor *x, struct ggml_tensor *chosen,
+                                          struct ggml_tensor *bias)
 {
     struct ggml_tensor *y = ggml_mul_mat_id(b->ctx, w, x, chosen);
     return bias ? ggml_add_id(b->ctx, y, bias, chosen) : y;
@@ -75,7 +87,8 @@ static struct ggml_tensor *sum_experts(const struct builder *b, struct ggml_tens
 {
     struct ggml_tensor *sum = NULL;
     for (int64_t i = 0; i < y->ne[1]; i++) {
-        struct ggml_tensor *one = ggml_view_2d(b->ctx, y, y->ne[0], y->ne[2], y->nb[2], (size_t)i * y->nb[1]);
+        struct ggml_tensor *one =
+            ggml_view_2d(b->ctx, y, y->ne[0], y->ne[2], y->nb[2], (size_t)i * y->nb[1]);
         sum = sum ? ggml_add(b->ctx, sum, one) : one;
     }
     return y->ne[1] == 1 ? ggml_cont(b->ctx, sum) : sum;
@@ -85,14 +98,17 @@ static struct ggml_tensor *build_experts(const struct builder *b, int32_t il, st
 {
     struct ggml_tensor *probs, *scores, *chosen, *weights, *up, *gate, *y;
     struct ggml_tensor *select_bias = layer_weight(b, il, LLM_ROUTER_SELECT_BIAS);
-    probs = router_probs(b, linear(b, layer_weight(b, il, LLM_ROUTER), x, layer_weight(b, il, LLM_ROUTER_BIAS)));
+    probs = router_probs(
+        b, linear(b, layer_weight(b, il, LLM_ROUTER), x, layer_weight(b, il, LLM_ROUTER_BIAS)));
     scores = select_bias ? ggml_add(b->ctx, probs, select_bias) : probs;
     if (b->hp->n_expert_groups > 1) scores = keep_best_groups(b, scores);
     chosen = ggml_argsort_top_k(b->ctx, scores, b->hp->n_expert_used); /* [n_used, n] */
     weights = router_weights(b, probs, chosen);
     x = ggml_reshape_3d(b->ctx, x, b->hp->n_embd, 1, x->ne[1]);
-    up = linear_experts(b, layer_weight(b, il, LLM_EXPS_UP), x, chosen, layer_weight(b, il, LLM_EXPS_UP_BIAS));
-    gate = linear_experts(b, layer_weight(b, il, LLM_EXPS_GATE), x, chosen, layer_weight(b, il, LLM_EXPS_GATE_BIAS));
+    up = linear_experts(b, layer_weight(b, il, LLM_EXPS_UP), x, chosen,
+                        layer_weight(b, il, LLM_EXPS_UP_BIAS));
+    gate = linear_experts(b, layer_weight(b, il, LLM_EXPS_GATE), x, chosen,
+                          layer_weight(b, il, LLM_EXPS_GATE_BIAS));
     y = linear_experts(b, layer_weight(b, il, LLM_EXPS_DOWN), activate(b, gate, up), chosen,
                        layer_weight(b, il, LLM_EXPS_DOWN_BIAS));
     return sum_experts(b, ggml_mul(b->ctx, y, weights)); /* [n_embd, n] */

@@ -15,12 +15,14 @@ struct builder {
 struct ggml_tensor *layer_weight(const struct builder *b, int32_t il, enum llm_layer_role role);
 
 /* x [n, ...] times w [n, m], plus bias [m] when there is one. */
-struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x, struct ggml_tensor *bias);
+struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,
+                           struct ggml_tensor *bias);
 struct ggml_tensor *rms_norm(const struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w);
 
-/* [n_embd, n_tokens] normalised in; attention's output before the residual, [n_embd, n_tokens]. NULL when `store_only`: the
- * layer's keys and values are written and nothing else is wanted. */
-struct ggml_tensor *build_attention(const struct builder *b, int32_t il, struct ggml_tensor *x, bool store_only);
+/* [n_embd, n_tokens] normalised in; attention's output before the residual, [n_embd, n_tokens].
+ * NULL when `store_only`: the layer's keys and values are written and nothing else is wanted. */
+struct ggml_tensor *build_attention(const struct builder *b, int32_t il, struct ggml_tensor *x,
+                                    bool store_only);
 
 /* Feed-forward of layer il: dense, or routed and shared experts. [n_embd, n] to [n_embd, n]. */
 struct ggml_tensor *build_ffn(const struct builder *b, int32_t il, struct ggml_tensor *x);

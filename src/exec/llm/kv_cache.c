@@ -7,10 +7,10 @@
 
 struct block {
     int32_t refs;
-    int32_t next, prev;   /* in the free list or the LRU list */
-    int32_t chain;        /* next block of the same index bucket */
+    int32_t next, prev; /* in the free list or the LRU list */
+    int32_t chain;      /* next block of the same index bucket */
     bool indexed;
-    uint64_t hash;        /* of the prefix that ends with this block; valid when indexed */
+    uint64_t hash; /* of the prefix that ends with this block; valid when indexed */
     int32_t tokens[KV_BLOCK_TOKENS];
 };
 
@@ -33,8 +33,10 @@ static void list_push(struct kv_cache *kv, struct list *l, int32_t b)
     struct block *blk = &kv->blocks[b];
     blk->next = NONE;
     blk->prev = l->tail;
-    if (l->tail == NONE) l->head = b;
-    else kv->blocks[l->tail].next = b;
+    if (l->tail == NONE)
+        l->head = b;
+    else
+        kv->blocks[l->tail].next = b;
     l->tail = b;
     l->n++;
 }
@@ -42,10 +44,14 @@ static void list_push(struct kv_cache *kv, struct list *l, int32_t b)
 static void list_remove(struct kv_cache *kv, struct list *l, int32_t b)
 {
     struct block *blk = &kv->blocks[b];
-    if (blk->prev == NONE) l->head = blk->next;
-    else kv->blocks[blk->prev].next = blk->next;
-    if (blk->next == NONE) l->tail = blk->prev;
-    else kv->blocks[blk->next].prev = blk->prev;
+    if (blk->prev == NONE)
+        l->head = blk->next;
+    else
+        kv->blocks[blk->prev].next = blk->next;
+    if (blk->next == NONE)
+        l->tail = blk->prev;
+    else
+        kv->blocks[blk->next].prev = blk->prev;
     l->n--;
 }
 
@@ -62,7 +68,8 @@ static int32_t *bucket_of(const struct kv_cache *kv, uint64_t hash)
 static int32_t index_find(const struct kv_cache *kv, uint64_t hash, const int32_t *tokens)
 {
     int32_t b = kv->share ? *bucket_of(kv, hash) : NONE;
-    while (b != NONE && (kv->blocks[b].hash != hash || memcmp(kv->blocks[b].tokens, tokens, sizeof kv->blocks[b].tokens)))
+    while (b != NONE && (kv->blocks[b].hash != hash ||
+                         memcmp(kv->blocks[b].tokens, tokens, sizeof kv->blocks[b].tokens)))
         b = kv->blocks[b].chain;
     return b;
 }
@@ -98,7 +105,8 @@ sl_status kv_create(int32_t n_blocks, bool share, struct kv_cache **out, struct 
     if (!kv) goto fail;
     kv->n_blocks = n_blocks;
     kv->share = share;
-    for (kv->n_buckets = 16; kv->n_buckets < (uint32_t)n_blocks; kv->n_buckets *= 2) {}
+    for (kv->n_buckets = 16; kv->n_buckets < (uint32_t)n_blocks; kv->n_buckets *= 2) {
+    }
     kv->blocks = sl_calloc((size_t)n_blocks, sizeof *kv->blocks);
     kv->buckets = sl_calloc(kv->n_buckets, sizeof *kv->buckets);
     if (!kv->blocks || !kv->buckets) goto fail;
@@ -146,8 +154,8 @@ static void block_unref(struct kv_cache *kv, int32_t b)
     list_push(kv, kv->blocks[b].indexed ? &kv->lru : &kv->free, b);
 }
 
-sl_status kv_seq_match(struct kv_cache *kv, struct kv_seq *seq, const int32_t *tokens, int32_t n, int32_t *out_n,
-                       struct sl_err *err)
+sl_status kv_seq_match(struct kv_cache *kv, struct kv_seq *seq, const int32_t *tokens, int32_t n,
+                       int32_t *out_n, struct sl_err *err)
 {
     int32_t n_full = n > 0 ? (n - 1) / KV_BLOCK_TOKENS : 0;
     uint64_t hash = 0;
@@ -188,18 +196,23 @@ static bool tail_is_shared(const struct kv_cache *kv, const struct kv_seq *seq)
     return tail < seq->n_blocks && kv->blocks[seq->blocks[tail]].refs > 1;
 }
 
-sl_status kv_seq_reserve(struct kv_cache *kv, struct kv_seq *seq, int32_t n, struct kv_copy *out_copy, struct sl_err *err)
+sl_status kv_seq_reserve(struct kv_cache *kv, struct kv_seq *seq, int32_t n,
+                         struct kv_copy *out_copy, struct sl_err *err)
 {
-    int32_t need = (seq->n_tokens + n + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS, tail = seq->n_tokens / KV_BLOCK_TOKENS;
+    int32_t need = (seq->n_tokens + n + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
+            tail = seq->n_tokens / KV_BLOCK_TOKENS;
     bool copy = n > 0 && tail_is_shared(kv, seq);
     *out_copy = (struct kv_copy){NONE, NONE};
     if (need - seq->n_blocks + copy > kv->free.n + kv->lru.n)
-        return sl_err_set(err, SL_BUSY, "KV cache: %d blocks wanted, %d left", need - seq->n_blocks + copy, kv->free.n + kv->lru.n);
-    if (!seq_grow(seq, need)) return sl_err_set(err, SL_NOMEM, "block table of %d tokens", seq->n_tokens + n);
+        return sl_err_set(err, SL_BUSY, "KV cache: %d blocks wanted, %d left",
+                          need - seq->n_blocks + copy, kv->free.n + kv->lru.n);
+    if (!seq_grow(seq, need))
+        return sl_err_set(err, SL_NOMEM, "block table of %d tokens", seq->n_tokens + n);
     if (copy) {
         int32_t fresh = block_take(kv);
         *out_copy = (struct kv_copy){seq->blocks[tail], fresh};
-        memcpy(kv->blocks[fresh].tokens, kv->blocks[seq->blocks[tail]].tokens, sizeof kv->blocks[fresh].tokens);
+        memcpy(kv->blocks[fresh].tokens, kv->blocks[seq->blocks[tail]].tokens,
+               sizeof kv->blocks[fresh].tokens);
         block_unref(kv, seq->blocks[tail]);
         seq->blocks[tail] = fresh;
         kv->n_copies++;
@@ -216,7 +229,8 @@ static void publish(struct kv_cache *kv, struct kv_seq *seq, int32_t i)
     uint64_t hash = kv_block_hash(i ? seq->hashes[i - 1] : 0, tokens);
     seq->hashes[i] = hash;
     seq->n_hashed = i + 1;
-    if (kv->share && !kv->blocks[b].indexed && index_find(kv, hash, tokens) == NONE) index_add(kv, b, hash);
+    if (kv->share && !kv->blocks[b].indexed && index_find(kv, hash, tokens) == NONE)
+        index_add(kv, b, hash);
 }
 
 void kv_seq_commit(struct kv_cache *kv, struct kv_seq *seq, const int32_t *tokens, int32_t n)
@@ -229,16 +243,20 @@ void kv_seq_commit(struct kv_cache *kv, struct kv_seq *seq, const int32_t *token
     }
 }
 
-sl_status kv_seq_fork(struct kv_cache *kv, const struct kv_seq *src, struct kv_seq *dst, struct sl_err *err)
+sl_status kv_seq_fork(struct kv_cache *kv, const struct kv_seq *src, struct kv_seq *dst,
+                      struct sl_err *err)
 {
-    if (!seq_grow(dst, src->n_blocks)) return sl_err_set(err, SL_NOMEM, "block table of %d tokens", src->n_tokens);
-    /* Blocks past the computed tokens are room that src reserved for itself: dst has no part in them. */
+    if (!seq_grow(dst, src->n_blocks))
+        return sl_err_set(err, SL_NOMEM, "block table of %d tokens", src->n_tokens);
+    /* Blocks past the computed tokens are room that src reserved for itself: dst has no part in
+     * them. */
     dst->n_blocks = (src->n_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
     for (int32_t i = 0; i < dst->n_blocks; i++) {
         dst->blocks[i] = src->blocks[i];
         kv->blocks[src->blocks[i]].refs++;
     }
-    if (src->n_hashed) memcpy(dst->hashes, src->hashes, (size_t)src->n_hashed * sizeof *dst->hashes);
+    if (src->n_hashed)
+        memcpy(dst->hashes, src->hashes, (size_t)src->n_hashed * sizeof *dst->hashes);
     dst->n_hashed = src->n_hashed;
     dst->n_tokens = src->n_tokens;
     return SL_OK;
@@ -255,14 +273,18 @@ void kv_seq_release(struct kv_cache *kv, struct kv_seq *seq)
 
 void kv_stats_get(const struct kv_cache *kv, struct kv_stats *out)
 {
-    *out = (struct kv_stats){kv->n_blocks, kv->free.n, kv->lru.n, kv->n_blocks - kv->free.n - kv->lru.n, kv->n_evictions, kv->n_copies};
+    *out = (struct kv_stats){kv->n_blocks,    kv->free.n,
+                             kv->lru.n,       kv->n_blocks - kv->free.n - kv->lru.n,
+                             kv->n_evictions, kv->n_copies};
 }
 
 static bool list_check(const struct kv_cache *kv, const struct list *l, bool indexed)
 {
     int32_t n = 0, prev = NONE;
     for (int32_t b = l->head; b != NONE; prev = b, b = kv->blocks[b].next) {
-        if (n++ > kv->n_blocks || kv->blocks[b].refs || kv->blocks[b].indexed != indexed || kv->blocks[b].prev != prev) return false;
+        if (n++ > kv->n_blocks || kv->blocks[b].refs || kv->blocks[b].indexed != indexed ||
+            kv->blocks[b].prev != prev)
+            return false;
     }
     return n == l->n && prev == l->tail;
 }
@@ -285,5 +307,6 @@ bool kv_check(const struct kv_cache *kv, const struct kv_seq *const *seqs, int n
         if (blk->indexed && index_find(kv, blk->hash, blk->tokens) != b) return false;
         held += blk->refs > 0;
     }
-    return held + kv->free.n + kv->lru.n == kv->n_blocks && list_check(kv, &kv->free, false) && list_check(kv, &kv->lru, true);
+    return held + kv->free.n + kv->lru.n == kv->n_blocks && list_check(kv, &kv->free, false) &&
+           list_check(kv, &kv->lru, true);
 }

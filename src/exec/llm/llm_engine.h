@@ -1,5 +1,7 @@
-/* llm_engine.h: loads a GGUF language model as an engine: continuous batching over a paged KV cache.
- * Floor: exec/llm.  Thread: as engine.h says.  Allocates: weights are mapped, KV cache and buffers allocated at load. */
+/* llm_engine.h: loads a GGUF language model as an engine: continuous batching over a paged KV
+ * cache.
+ * Floor: exec/llm.  Thread: as engine.h says.  Allocates: weights are mapped, KV cache and
+ * buffers allocated at load. */
 #pragma once
 #include "exec/engine.h"
 
@@ -11,21 +13,23 @@ struct tokenizer;
 
 enum llm_kv_type { LLM_KV_F16, LLM_KV_Q8_0, LLM_KV_F32 };
 enum llm_attention {
-    LLM_ATTENTION_AUTO,  /* paged kernels of our own where keys and values live on the CPU, ggml's elsewhere */
+    /* paged kernels of our own where keys and values live on the CPU, ggml's elsewhere */
+    LLM_ATTENTION_AUTO,
     LLM_ATTENTION_PAGED,
-    LLM_ATTENTION_GGML   /* ggml's flash attention over the whole pool with a mask: what GPUs run */
+    LLM_ATTENTION_GGML /* ggml's flash attention over the whole pool with a mask: what GPUs run */
 };
 
 struct llm_engine_cfg {
-    int32_t n_threads;        /* 0: as many as this process may use */
-    int32_t n_ctx;            /* most tokens of one sequence; 0: min(the model's own, 4096) */
-    int32_t n_seqs_max;       /* sequences that run at once; 0: 64 */
-    int32_t n_queue_max;      /* requests that wait; 0: 1024 */
-    int32_t n_batch;          /* token budget of one step; 0: 512 */
-    int32_t n_stages;         /* chained stages in this process; 0: 1 */
-    int32_t gpu_layers;       /* layers on the accelerator; -1: as many as fit */
+    int32_t n_threads;   /* 0: as many as this process may use */
+    int32_t n_ctx;       /* most tokens of one sequence; 0: min(the model's own, 4096) */
+    int32_t n_seqs_max;  /* sequences that run at once; 0: 64 */
+    int32_t n_queue_max; /* requests that wait; 0: 1024 */
+    int32_t n_batch;     /* token budget of one step; 0: 512 */
+    int32_t n_stages;    /* chained stages in this process; 0: 1 */
+    int32_t gpu_layers;  /* layers on the accelerator; -1: as many as fit */
     enum llm_kv_type kv_type;
-    uint64_t kv_bytes_max;    /* bound of the KV cache in bytes; 0: room for n_ctx tokens (bounded by half of free memory) */
+    /* bound of the KV cache in bytes; 0: room for n_ctx tokens (bounded by half of free memory) */
+    uint64_t kv_bytes_max;
     bool no_prefix_cache;
     enum llm_attention attention;
     engine_event_fn on_event; /* required */
@@ -34,10 +38,10 @@ struct llm_engine_cfg {
 
 void llm_engine_cfg_default(struct llm_engine_cfg *cfg);
 
-/* Loads `path`. On failure the message names the file and what is wrong with it. CORRUPT, UNSUPPORTED, NOT_FOUND, NOMEM
- * (with the numbers: needed, available), INVALID (cfg). */
-SL_CHECK sl_status llm_engine_load(const char *path, const struct llm_engine_cfg *cfg, struct engine **out,
-                                   struct sl_err *err);
+/* Loads `path`. On failure the message names the file and what is wrong with it. CORRUPT,
+ * UNSUPPORTED, NOT_FOUND, NOMEM (with the numbers: needed, available), INVALID (cfg). */
+SL_CHECK sl_status llm_engine_load(const char *path, const struct llm_engine_cfg *cfg,
+                                   struct engine **out, struct sl_err *err);
 
 /* What was loaded; valid until unload. NULL when `engine` is not an LLM. */
 const struct tokenizer *llm_engine_tokenizer(const struct engine *engine);

@@ -1,15 +1,18 @@
-/* llm_int.h: what the LLM engine's files share: sequences, requests, the engine itself. Private to llm_*.c.
+/* llm_int.h: what the LLM engine's files share: sequences, requests, the engine itself. Private
+ * to llm_*.c.
  *
  * States of a sequence:
  *
  *     WAITING --admit--> PREFILL --last prompt token computed--> DECODE --finish--> DONE
  *        |                  |                                       |
- *        |<----preempt------+---------------------------------------+        any --cancel, error--> DONE
+ *        |<----preempt------+---------------------------------------+        any --cancel,
+ * error--> DONE
  *        |
  *     FOLLOW (a further choice of a request) --its leader's prompt is computed: fork--> DECODE
  *
- * WAITING and FOLLOW hold no blocks but what a prefix match gave; PREFILL has kv.n_tokens < n_tokens; DECODE has
- * kv.n_tokens == n_tokens - 1 between steps; DONE is freed at the end of the step. */
+ * WAITING and FOLLOW hold no blocks but what a prefix match gave; PREFILL has kv.n_tokens <
+ * n_tokens; DECODE has kv.n_tokens == n_tokens - 1 between steps; DONE is freed at the end of
+ * the step. */
 #pragma once
 #include "base/buf.h"
 #include "exec/llm/arch.h"
@@ -25,22 +28,22 @@
 enum seq_state { SEQ_WAITING, SEQ_FOLLOW, SEQ_PREFILL, SEQ_DECODE, SEQ_DONE };
 
 struct llm_seq {
-    struct llm_seq *next, *prev;  /* in the engine's waiting or running list, oldest first */
+    struct llm_seq *next, *prev; /* in the engine's waiting or running list, oldest first */
     uint64_t id;
     int32_t choice, n_choices;
     enum seq_state state;
-    struct llm_seq *leader;       /* of a FOLLOW; NULL otherwise */
-    int32_t *tokens;              /* [n_tokens] prompt, then generated; room for n_tokens_max */
+    struct llm_seq *leader; /* of a FOLLOW; NULL otherwise */
+    int32_t *tokens;        /* [n_tokens] prompt, then generated; room for n_tokens_max */
     int32_t n_tokens, n_prompt, n_tokens_max;
     bool ignore_end, cancel;
-    bool sent_first;              /* has generated: survives preemption */
+    bool sent_first; /* has generated: survives preemption */
     struct kv_seq kv;
-    int32_t n_planned;            /* tokens of this step */
-    int32_t output;               /* row of the logits, or -1 */
+    int32_t n_planned; /* tokens of this step */
+    int32_t output;    /* row of the logits, or -1 */
     struct sampler *sampler;
     struct stop_matcher *stop;
     struct detokenizer detok;
-    struct sl_buf piece, text;    /* of the event being made */
+    struct sl_buf piece, text; /* of the event being made */
     struct engine_usage usage;
     int64_t submit_ns, start_ns, first_ns;
 };
@@ -51,12 +54,12 @@ struct seq_list {
 };
 
 struct llm_engine {
-    struct llm_engine_cfg cfg;    /* defaults resolved */
+    struct llm_engine_cfg cfg; /* defaults resolved */
     struct gguf_file *file;
     struct llm_hparams hp;
     struct tokenizer *tok;
     struct llm_backends backends;
-    struct llm_stage **stages;    /* [cfg.n_stages] */
+    struct llm_stage **stages; /* [cfg.n_stages] */
     struct kv_cache *kv;
     struct seq_list waiting, running;
     bool in_step;
@@ -64,7 +67,7 @@ struct llm_engine {
     int32_t *b_tokens, *b_pos, *b_outputs;
     int64_t *b_slots;
     struct attn_tile *b_tiles;
-    float *row;                   /* [n_vocab]: a follower's copy of its leader's logits */
+    float *row; /* [n_vocab]: a follower's copy of its leader's logits */
     uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_preemptions;
 };
 
@@ -74,18 +77,23 @@ void seq_list_remove(struct seq_list *l, struct llm_seq *s);
 
 /* llm_seq.c */
 /* One sequence of a checked request; tokens are copied. */
-SL_CHECK sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req, const int32_t *tokens,
-                                  int32_t n_tokens, int32_t choice, struct llm_seq **out, struct sl_err *err);
-void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s); /* releases its blocks; NULL is fine */
+SL_CHECK sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req,
+                                  const int32_t *tokens, int32_t n_tokens, int32_t choice,
+                                  struct llm_seq **out, struct sl_err *err);
+/* releases its blocks; NULL is fine */
+void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s);
 void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s);
-/* Samples from logits (changed), appends the token, emits it, and finishes the sequence when it is over. */
+/* Samples from logits (changed), appends the token, emits it, and finishes the sequence when it
+ * is over. */
 void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits);
 /* Emits DONE and puts the sequence into SEQ_DONE. message may be NULL. */
-void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish, sl_status status, const char *message);
+void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish,
+                    sl_status status, const char *message);
 
 /* llm_plan.c */
-/* Admits waiting sequences and decides how many tokens each running one computes in this step (n_planned); reserves their
- * blocks, preempting the youngest when there are none. Copies of shared blocks are done on the stages. */
+/* Admits waiting sequences and decides how many tokens each running one computes in this step
+ * (n_planned); reserves their blocks, preempting the youngest when there are none. Copies of
+ * shared blocks are done on the stages. */
 SL_CHECK sl_status llm_plan_step(struct llm_engine *e, int32_t *out_n_tokens, struct sl_err *err);
 /* Lays the plan out as a batch in the engine's arrays. */
 void llm_plan_batch(struct llm_engine *e, struct llm_batch *out);

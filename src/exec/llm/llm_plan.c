@@ -1,5 +1,6 @@
-/* llm_plan.c: which tokens of which sequences the next step computes (continuous batching with chunked prefill; Orca, OSDI'22;
- * Sarathi-Serve, arXiv:2403.02310): every decoding sequence gets its one token, prompts share what is left of the budget. */
+/* llm_plan.c: which tokens of which sequences the next step computes (continuous batching with
+ * chunked prefill; Orca, OSDI'22; Sarathi-Serve, arXiv:2403.02310): every decoding sequence gets
+ * its one token, prompts share what is left of the budget. */
 #include "base/clock.h"
 #include "exec/llm/llm_int.h"
 
@@ -18,8 +19,8 @@ static int32_t blocks_promised(const struct llm_engine *e)
     return n;
 }
 
-/* Is a running prompt about to compute the block that would continue this sequence's cached prefix? Then it waits: the prompt
- * is prefilled once, not once per request that came meanwhile. */
+/* Is a running prompt about to compute the block that would continue this sequence's cached
+ * prefix? Then it waits: the prompt is prefilled once, not once per request that came meanwhile. */
 static bool prefix_is_coming(const struct llm_engine *e, const struct llm_seq *s)
 {
     int32_t at = s->kv.n_blocks, from = at * KV_BLOCK_TOKENS, to = from + KV_BLOCK_TOKENS;
@@ -48,11 +49,13 @@ static void start(struct llm_engine *e, struct llm_seq *s, int32_t n_cached)
 
 enum admission { ADMITTED, LATER, FULL };
 
-static enum admission admit_one(struct llm_engine *e, struct llm_seq *s, int32_t n_promised, struct sl_err *err)
+static enum admission admit_one(struct llm_engine *e, struct llm_seq *s, int32_t n_promised,
+                                struct sl_err *err)
 {
     struct kv_stats kv;
     int32_t n_cached = 0;
-    if (e->running.n > 0 && e->running.n + n_promised + s->n_choices > e->cfg.n_seqs_max) return FULL;
+    if (e->running.n > 0 && e->running.n + n_promised + s->n_choices > e->cfg.n_seqs_max)
+        return FULL;
     if (kv_seq_match(e->kv, &s->kv, s->tokens, s->n_tokens, &n_cached, err) != SL_OK) return FULL;
     kv_stats_get(e->kv, &kv);
     int32_t need = blocks_for(s->n_tokens + 1) - s->kv.n_blocks + blocks_promised(e);
@@ -91,7 +94,8 @@ static void admit(struct llm_engine *e, struct sl_err *err)
     }
 }
 
-/* The youngest running sequence without tokens in this step's plan gives its blocks back and waits at the front. */
+/* The youngest running sequence without tokens in this step's plan gives its blocks back and
+ * waits at the front. */
 static bool preempt_youngest(struct llm_engine *e, const struct llm_seq *keep)
 {
     for (struct llm_seq *s = e->running.tail; s; s = s->prev) {
@@ -110,8 +114,8 @@ static sl_status copy_block(struct llm_engine *e, const struct kv_copy *copy, st
 {
     sl_status status = SL_OK;
     for (int32_t i = 0; i < e->cfg.n_stages && copy->src_block >= 0 && status == SL_OK; i++)
-        status = llm_stage_copy_slots(e->stages[i], copy->src_block * KV_BLOCK_TOKENS, copy->dst_block * KV_BLOCK_TOKENS,
-                                      KV_BLOCK_TOKENS, err);
+        status = llm_stage_copy_slots(e->stages[i], copy->src_block * KV_BLOCK_TOKENS,
+                                      copy->dst_block * KV_BLOCK_TOKENS, KV_BLOCK_TOKENS, err);
     return status;
 }
 
@@ -120,13 +124,16 @@ static sl_status plan_tokens(struct llm_engine *e, struct llm_seq *s, int32_t n,
 {
     struct kv_copy copy;
     sl_status status;
-    while ((status = kv_seq_reserve(e->kv, &s->kv, n, &copy, err)) == SL_BUSY && preempt_youngest(e, s)) {}
+    while ((status = kv_seq_reserve(e->kv, &s->kv, n, &copy, err)) == SL_BUSY &&
+           preempt_youngest(e, s)) {
+    }
     if (status == SL_OK) status = copy_block(e, &copy, err);
     if (status == SL_OK) s->n_planned = n;
     return status;
 }
 
-static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t *budget, struct sl_err *err)
+static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t *budget,
+                            struct sl_err *err)
 {
     struct llm_seq *next;
     for (struct llm_seq *s = e->running.head; s && *budget > 0; s = next) {
@@ -135,8 +142,10 @@ static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t 
         if (s->state != state) continue;
         sl_status status = plan_tokens(e, s, n, err);
         next = s->next; /* preemption may have removed what stood there */
-        if (status == SL_OK) *budget -= n;
-        else if (status != SL_BUSY) return status;
+        if (status == SL_OK)
+            *budget -= n;
+        else if (status != SL_BUSY)
+            return status;
     }
     return SL_OK;
 }
@@ -152,12 +161,14 @@ sl_status llm_plan_step(struct llm_engine *e, int32_t *out_n_tokens, struct sl_e
     return status;
 }
 
-static void add_tiles(const struct llm_engine *e, const struct llm_seq *s, int32_t at, struct attn_batch *attn)
+static void add_tiles(const struct llm_engine *e, const struct llm_seq *s, int32_t at,
+                      struct attn_batch *attn)
 {
     int32_t per = attn_tile_tokens(e->hp.n_head, e->hp.n_head_kv), bt = KV_BLOCK_TOKENS;
     for (int32_t i = 0; i < s->n_planned; i += per) {
         int32_t n = s->n_planned - i < per ? s->n_planned - i : per;
-        e->b_tiles[attn->n_tiles++] = (struct attn_tile){at + i, n, s->kv.n_tokens + i, s->kv.blocks};
+        e->b_tiles[attn->n_tiles++] =
+            (struct attn_tile){at + i, n, s->kv.n_tokens + i, s->kv.blocks};
     }
     for (int32_t i = 0; i < s->n_planned; i++) {
         int32_t pos = s->kv.n_tokens + i;
@@ -169,7 +180,8 @@ static void add_tiles(const struct llm_engine *e, const struct llm_seq *s, int32
 
 void llm_plan_batch(struct llm_engine *e, struct llm_batch *out)
 {
-    *out = (struct llm_batch){.tokens = e->b_tokens, .pos = e->b_pos, .slots = e->b_slots, .outputs = e->b_outputs};
+    *out = (struct llm_batch){
+        .tokens = e->b_tokens, .pos = e->b_pos, .slots = e->b_slots, .outputs = e->b_outputs};
     out->attn = (struct attn_batch){0, e->b_tiles, KV_BLOCK_TOKENS};
     for (struct llm_seq *s = e->running.head; s; s = s->next) {
         s->output = -1;

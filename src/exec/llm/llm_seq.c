@@ -5,14 +5,17 @@
 #include <math.h>
 #include <string.h>
 
-#define PIECE_BYTES_MAX (1 << 16) /* text of one token with what was held back; the longest token known has 512 bytes */
+/* text of one token with what was held back; the longest token known has 512 bytes */
+#define PIECE_BYTES_MAX (1 << 16)
 
 void seq_list_push(struct seq_list *l, struct llm_seq *s)
 {
     s->next = NULL;
     s->prev = l->tail;
-    if (l->tail) l->tail->next = s;
-    else l->head = s;
+    if (l->tail)
+        l->tail->next = s;
+    else
+        l->head = s;
     l->tail = s;
     l->n++;
 }
@@ -21,34 +24,44 @@ void seq_list_push_front(struct seq_list *l, struct llm_seq *s)
 {
     s->prev = NULL;
     s->next = l->head;
-    if (l->head) l->head->prev = s;
-    else l->tail = s;
+    if (l->head)
+        l->head->prev = s;
+    else
+        l->tail = s;
     l->head = s;
     l->n++;
 }
 
 void seq_list_remove(struct seq_list *l, struct llm_seq *s)
 {
-    if (s->prev) s->prev->next = s->next;
-    else l->head = s->next;
-    if (s->next) s->next->prev = s->prev;
-    else l->tail = s->prev;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        l->head = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
+    else
+        l->tail = s->prev;
     s->next = s->prev = NULL;
     l->n--;
 }
 
-static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req, int32_t n_vocab, struct sl_err *err)
+static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req, int32_t n_vocab,
+                            struct sl_err *err)
 {
     struct sampler_cfg cfg;
-    if (req->sampler) cfg = *req->sampler;
-    else sampler_cfg_default(&cfg);
+    if (req->sampler)
+        cfg = *req->sampler;
+    else
+        sampler_cfg_default(&cfg);
     cfg.seed += (uint64_t)s->choice;
     sl_status status = sampler_create(&cfg, n_vocab, &s->sampler, err);
     return status == SL_OK ? stop_create(req->stop, req->n_stop, &s->stop, err) : status;
 }
 
-sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req, const int32_t *tokens, int32_t n_tokens,
-                         int32_t choice, struct llm_seq **out, struct sl_err *err)
+sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req,
+                         const int32_t *tokens, int32_t n_tokens, int32_t choice,
+                         struct llm_seq **out, struct sl_err *err)
 {
     int32_t room = e->cfg.n_ctx - n_tokens;
     struct llm_seq *s = sl_calloc(1, sizeof *s);
@@ -75,7 +88,8 @@ sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req
     return SL_OK;
 fail:
     llm_seq_destroy(e, s);
-    return status == SL_NOMEM ? sl_err_set(err, SL_NOMEM, "sequence of %d tokens", n_tokens) : status;
+    return status == SL_NOMEM ? sl_err_set(err, SL_NOMEM, "sequence of %d tokens", n_tokens)
+                              : status;
 }
 
 void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s)
@@ -103,7 +117,8 @@ void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s)
     e->cfg.on_event(e->cfg.event_ctx, &ev);
 }
 
-void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish, sl_status status, const char *message)
+void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish,
+                    sl_status status, const char *message)
 {
     struct engine_event ev = event_of(s, ENGINE_EVENT_DONE);
     int64_t now = sl_now_ns();
@@ -113,7 +128,8 @@ void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish 
     sl_buf_clear(&s->text);
     bool hit;
     bool whole = detokenizer_finish(&s->detok, &s->piece) == SL_OK &&
-                 stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit) == SL_OK && stop_finish(s->stop, &s->text) == SL_OK;
+                 stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit) == SL_OK &&
+                 stop_finish(s->stop, &s->text) == SL_OK;
     if (!whole && finish != ENGINE_FINISH_ERROR) {
         finish = ENGINE_FINISH_ERROR;
         status = SL_NOMEM;
@@ -146,7 +162,8 @@ static void emit_token(struct llm_engine *e, struct llm_seq *s, const struct sam
     ev.n_text = s->text.len;
     ev.has_logprob = !isnan(r->logprob);
     if (ev.has_logprob) ev.logprob = logprob_of(e, r->token, r->logprob);
-    for (int32_t i = 0; i < r->n_top; i++) top[i] = logprob_of(e, r->top[i].token, r->top[i].logprob);
+    for (int32_t i = 0; i < r->n_top; i++)
+        top[i] = logprob_of(e, r->top[i].token, r->top[i].logprob);
     ev.n_top = r->n_top;
     ev.top = top;
     e->cfg.on_event(e->cfg.event_ctx, &ev);
@@ -188,6 +205,8 @@ void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits)
     }
     emit_token(e, s, &r);
     if (s->cancel) return;
-    if (ends || hit) llm_seq_finish(e, s, ENGINE_FINISH_STOP, SL_OK, NULL);
-    else if (s->n_tokens >= s->n_tokens_max) llm_seq_finish(e, s, ENGINE_FINISH_LENGTH, SL_OK, NULL);
+    if (ends || hit)
+        llm_seq_finish(e, s, ENGINE_FINISH_STOP, SL_OK, NULL);
+    else if (s->n_tokens >= s->n_tokens_max)
+        llm_seq_finish(e, s, ENGINE_FINISH_LENGTH, SL_OK, NULL);
 }

@@ -29,12 +29,15 @@ static int32_t blocks_for(int32_t n_tokens)
 
 static sl_status check(const struct run *r, struct sl_err *err)
 {
-    if (r->n_tokens < 1 || r->n_tokens > TOKENS_MAX) return sl_err_set(err, SL_INVALID, "%d tokens", r->n_tokens);
+    if (r->n_tokens < 1 || r->n_tokens > TOKENS_MAX)
+        return sl_err_set(err, SL_INVALID, "%d tokens", r->n_tokens);
     if (r->n_stages < 1 || r->n_stages > r->hp.n_layer || r->n_stages > LLM_STAGES_MAX)
-        return sl_err_set(err, SL_INVALID, "%d stages: the model has %d layers", r->n_stages, r->hp.n_layer);
+        return sl_err_set(err, SL_INVALID, "%d stages: the model has %d layers", r->n_stages,
+                          r->hp.n_layer);
     for (int32_t i = 0; i < r->n_tokens; i++) {
         if (r->tokens[i] < 0 || r->tokens[i] >= r->hp.n_vocab)
-            return sl_err_set(err, SL_INVALID, "token %d is not in the vocabulary of %d", r->tokens[i], r->hp.n_vocab);
+            return sl_err_set(err, SL_INVALID, "token %d is not in the vocabulary of %d",
+                              r->tokens[i], r->hp.n_vocab);
     }
     return SL_OK;
 }
@@ -42,11 +45,18 @@ static sl_status check(const struct run *r, struct sl_err *err)
 static sl_status make_stages(struct run *r, struct sl_err *err)
 {
     for (int32_t i = 0; i < r->n_stages; i++) {
-        int32_t first = (int32_t)((int64_t)r->hp.n_layer * i / r->n_stages), last = (int32_t)((int64_t)r->hp.n_layer * (i + 1) / r->n_stages);
-        struct llm_stage_cfg cfg = {.file = r->file, .hp = &r->hp, .range = {first, last, i == 0, i == r->n_stages - 1},
-                                    .backends = &r->backends, .n_slots = blocks_for(r->n_tokens) * KV_BLOCK_TOKENS,
-                                    .n_batch = r->n_chunk, .n_ctx = r->n_tokens, .gpu_layers = r->cfg->gpu_layers,
-                                    .kv_type = r->cfg->kv_type, .attention = r->cfg->attention};
+        int32_t first = (int32_t)((int64_t)r->hp.n_layer * i / r->n_stages),
+                last = (int32_t)((int64_t)r->hp.n_layer * (i + 1) / r->n_stages);
+        struct llm_stage_cfg cfg = {.file = r->file,
+                                    .hp = &r->hp,
+                                    .range = {first, last, i == 0, i == r->n_stages - 1},
+                                    .backends = &r->backends,
+                                    .n_slots = blocks_for(r->n_tokens) * KV_BLOCK_TOKENS,
+                                    .n_batch = r->n_chunk,
+                                    .n_ctx = r->n_tokens,
+                                    .gpu_layers = r->cfg->gpu_layers,
+                                    .kv_type = r->cfg->kv_type,
+                                    .attention = r->cfg->attention};
         sl_status status = llm_stage_create(&cfg, &r->stages[i], err);
         if (status != SL_OK) return status;
     }
@@ -71,15 +81,21 @@ static sl_status make_arrays(struct run *r, struct sl_err *err)
 static void fill_batch(struct run *r, int32_t from, int32_t n, struct llm_batch *b)
 {
     int32_t per = attn_tile_tokens(r->hp.n_head, r->hp.n_head_kv);
-    *b = (struct llm_batch){.n_tokens = n, .tokens = r->tokens + from, .pos = r->pos, .slots = r->slots, .n_outputs = n,
-                            .outputs = r->rows, .attn = {0, r->tiles, KV_BLOCK_TOKENS}};
+    *b = (struct llm_batch){.n_tokens = n,
+                            .tokens = r->tokens + from,
+                            .pos = r->pos,
+                            .slots = r->slots,
+                            .n_outputs = n,
+                            .outputs = r->rows,
+                            .attn = {0, r->tiles, KV_BLOCK_TOKENS}};
     for (int32_t i = 0; i < n; i++) {
         r->pos[i] = from + i;
         r->slots[i] = from + i;
         r->rows[i] = i;
     }
     for (int32_t i = 0; i < n; i += per)
-        r->tiles[b->attn.n_tiles++] = (struct attn_tile){i, n - i < per ? n - i : per, from + i, r->blocks};
+        r->tiles[b->attn.n_tiles++] =
+            (struct attn_tile){i, n - i < per ? n - i : per, from + i, r->blocks};
 }
 
 static sl_status compute(struct run *r, struct sl_err *err)
@@ -93,7 +109,8 @@ static sl_status compute(struct run *r, struct sl_err *err)
             sl_status status = llm_stage_compute(r->stages[i], &batch, x, &x, err);
             if (status != SL_OK) return status;
         }
-        memcpy(r->out + (size_t)from * (size_t)r->hp.n_vocab, x, (size_t)n * (size_t)r->hp.n_vocab * sizeof *x);
+        memcpy(r->out + (size_t)from * (size_t)r->hp.n_vocab, x,
+               (size_t)n * (size_t)r->hp.n_vocab * sizeof *x);
     }
     return SL_OK;
 }
@@ -111,15 +128,19 @@ static void run_done(struct run *r)
     sl_free(r->out);
 }
 
-sl_status llm_logits(const char *path, const struct llm_logits_cfg *cfg, const int32_t *tokens, int32_t n_tokens, float **out,
-                     int32_t *out_n_vocab, struct sl_err *err)
+sl_status llm_logits(const char *path, const struct llm_logits_cfg *cfg, const int32_t *tokens,
+                     int32_t n_tokens, float **out, int32_t *out_n_vocab, struct sl_err *err)
 {
-    struct run r = {.cfg = cfg, .tokens = tokens, .n_tokens = n_tokens, .n_stages = cfg->n_stages ? cfg->n_stages : 1};
+    struct run r = {.cfg = cfg,
+                    .tokens = tokens,
+                    .n_tokens = n_tokens,
+                    .n_stages = cfg->n_stages ? cfg->n_stages : 1};
     sl_status status = gguf_open(path, &r.file, err);
     r.n_chunk = cfg->n_chunk > 0 && cfg->n_chunk < n_tokens ? cfg->n_chunk : n_tokens;
     if (status == SL_OK) status = llm_hparams_read(r.file, &r.hp, err);
     if (status == SL_OK) status = check(&r, err);
-    if (status == SL_OK) status = llm_backends_open(&r.backends, cfg->n_threads, cfg->gpu_layers != 0, err);
+    if (status == SL_OK)
+        status = llm_backends_open(&r.backends, cfg->n_threads, cfg->gpu_layers != 0, err);
     if (status == SL_OK) status = make_stages(&r, err);
     if (status == SL_OK) status = make_arrays(&r, err);
     if (status == SL_OK) status = compute(&r, err);

@@ -1,5 +1,7 @@
-/* logits.h: the logits of every position of a token sequence, for checking engines against each other.
- * Floor: exec/llm.  Thread: the caller's.  Allocates: a model of its own for the call's duration. */
+/* logits.h: the logits of every position of a token sequence, for checking engines against each
+ * other.
+ * Floor: exec/llm.  Thread: the caller's.  Allocates: a model of its own for the call's
+ * duration. */
 #pragma once
 #include "exec/llm/llm_engine.h"
 
@@ -12,7 +14,8 @@ struct llm_logits_cfg {
     enum llm_attention attention;
 };
 
-/* *out: [n_tokens, *out_n_vocab] f32, row-major, the caller sl_free()s it. INVALID: a token outside the vocabulary or more stages
- * than layers; else as llm_engine_load. */
-SL_CHECK sl_status llm_logits(const char *path, const struct llm_logits_cfg *cfg, const int32_t *tokens, int32_t n_tokens,
-                              float **out, int32_t *out_n_vocab, struct sl_err *err);
+/* *out: [n_tokens, *out_n_vocab] f32, row-major, the caller sl_free()s it. INVALID: a token
+ * outside the vocabulary or more stages than layers; else as llm_engine_load. */
+SL_CHECK sl_status llm_logits(const char *path, const struct llm_logits_cfg *cfg,
+                              const int32_t *tokens, int32_t n_tokens, float **out,
+                              int32_t *out_n_vocab, struct sl_err *err);

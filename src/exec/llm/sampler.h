@@ -1,19 +1,21 @@
 /* sampler.h: from one row of logits to one token. One sampler a sequence.
  * Floor: exec/llm.  Thread: the engine's.  Allocates: create only, about 50 KiB
  * whatever the vocabulary, up to 400 KiB more for penalties and DRY over the longest history.
- * Order of the chain: logit bias, penalties (repetition, presence, frequency), DRY, [greedy when temp <= 0], top-k, typical,
- * top-p, min-p, temperature, draw. Same order and meaning as llama.cpp's defaults.
- * Invariant: the draw at a position depends on seed, position and logits alone, not on the batch, and needs no history of
- * earlier draws: a sequence rebuilt from its tokens on another machine goes on with the same choices. */
+ * Order of the chain: logit bias, penalties (repetition, presence, frequency), DRY, [greedy when
+ * temp <= 0], top-k, typical, top-p, min-p, temperature, draw. Same order and meaning as
+ * llama.cpp's defaults.
+ * Invariant: the draw at a position depends on seed, position and logits alone, not on the
+ * batch, and needs no history of earlier draws: a sequence rebuilt from its tokens on another
+ * machine goes on with the same choices. */
 #pragma once
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAMPLER_LOGPROBS_MAX 20      /* OpenAI: top_logprobs <= 20 */
-#define SAMPLER_BIAS_MAX 1024        /* OpenAI allows 300; room for tools */
-#define SAMPLER_HISTORY_MAX 8192     /* tokens looked back by penalties and DRY */
+#define SAMPLER_LOGPROBS_MAX 20  /* OpenAI: top_logprobs <= 20 */
+#define SAMPLER_BIAS_MAX 1024    /* OpenAI allows 300; room for tools */
+#define SAMPLER_HISTORY_MAX 8192 /* tokens looked back by penalties and DRY */
 #define SAMPLER_DRY_BREAKERS_MAX 64
 
 struct sampler_bias {
@@ -40,12 +42,13 @@ struct sampler_cfg {
     const struct sampler_bias *bias; /* copied */
     int32_t n_bias;
     uint64_t seed;
-    int32_t n_logprobs;      /* -1: none, 0: of the chosen token, n: and of the n likeliest */
+    int32_t n_logprobs; /* -1: none, 0: of the chosen token, n: and of the n likeliest */
 };
 
 struct sampler_logprob {
     int32_t token;
-    float logprob; /* natural log of the model's own distribution (before the chain), as OpenAI reports it */
+    /* natural log of the model's own distribution (before the chain), as OpenAI reports it */
+    float logprob;
 };
 
 struct sampler_result {
@@ -57,17 +60,20 @@ struct sampler_result {
 
 struct sampler; /* opaque */
 
-void sampler_cfg_default(struct sampler_cfg *cfg); /* temp .8, top_k 40, top_p .95, min_p .05, penalties off, no logprobs */
+/* temp .8, top_k 40, top_p .95, min_p .05, penalties off, no logprobs */
+void sampler_cfg_default(struct sampler_cfg *cfg);
 
 /* INVALID names the field that is out of range. */
-SL_CHECK sl_status sampler_create(const struct sampler_cfg *cfg, int32_t n_vocab, struct sampler **out, struct sl_err *err);
+SL_CHECK sl_status sampler_create(const struct sampler_cfg *cfg, int32_t n_vocab,
+                                  struct sampler **out, struct sl_err *err);
 void sampler_destroy(struct sampler *s); /* NULL is fine */
 
-/* Tells the sampler a token of the sequence, prompt or generated; penalties and DRY look back over them. */
+/* Tells the sampler a token of the sequence, prompt or generated; penalties and DRY look back
+ * over them. */
 void sampler_accept(struct sampler *s, int32_t token);
 
-/* Chooses a token from logits[0..n_vocab), which it may change. `position` is the token's place in the sequence.
- * NaN logits count as -inf, +inf as the largest float; when nothing is left (all -inf) it fails
- * with CORRUPT. Does not accept the token. */
-SL_CHECK sl_status sampler_sample(struct sampler *s, float *logits, int64_t position, struct sampler_result *out,
-                                  struct sl_err *err);
+/* Chooses a token from logits[0..n_vocab), which it may change. `position` is the token's place
+ * in the sequence. NaN logits count as -inf, +inf as the largest float; when nothing is left
+ * (all -inf) it fails with CORRUPT. Does not accept the token. */
+SL_CHECK sl_status sampler_sample(struct sampler *s, float *logits, int64_t position,
+                                  struct sampler_result *out, struct sl_err *err);

@@ -19,12 +19,12 @@ struct llm_stage {
     struct llm_weights weights;
     int32_t n_layers, n_slots, n_batch;
     enum llm_kv_type kv_type;
-    struct ggml_context *kv_ctx[2];           /* on the CPU, on the accelerator */
+    struct ggml_context *kv_ctx[2]; /* on the CPU, on the accelerator */
     struct ggml_backend_buffer *kv_buffer[2];
     struct llm_graph_env env;
     bool *paged;
-    char *scratch;                            /* 64-byte aligned */
-    const struct attn_batch *batch;           /* of the compute under way */
+    char *scratch;                  /* 64-byte aligned */
+    const struct attn_batch *batch; /* of the compute under way */
     struct ggml_backend_sched *sched;
     struct llm_graph graph;
     uint16_t *mask;
@@ -34,13 +34,17 @@ struct llm_stage {
 
 static enum ggml_type kv_ggml_type(enum llm_kv_type type)
 {
-    return type == LLM_KV_F32 ? GGML_TYPE_F32 : type == LLM_KV_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+    return type == LLM_KV_F32    ? GGML_TYPE_F32
+           : type == LLM_KV_Q8_0 ? GGML_TYPE_Q8_0
+                                 : GGML_TYPE_F16;
 }
 
-uint64_t llm_kv_token_bytes(const struct llm_hparams *hp, const struct llm_range *range, enum llm_kv_type type)
+uint64_t llm_kv_token_bytes(const struct llm_hparams *hp, const struct llm_range *range,
+                            enum llm_kv_type type)
 {
     enum ggml_type t = kv_ggml_type(type);
-    int64_t k = (int64_t)hp->n_head_kv * hp->head_k, v = hp->arch->attn == LLM_ATTN_MLA ? 0 : (int64_t)hp->n_head_kv * hp->head_v;
+    int64_t k = (int64_t)hp->n_head_kv * hp->head_k,
+            v = hp->arch->attn == LLM_ATTN_MLA ? 0 : (int64_t)hp->n_head_kv * hp->head_v;
     int64_t block = ggml_blck_size(t);
     if (hp->head_k % block || hp->head_v % block) return 0;
     return (uint64_t)(range->last - range->first) * (ggml_row_size(t, k) + ggml_row_size(t, v));
@@ -56,30 +60,41 @@ static sl_status kv_make(struct llm_stage *s, struct sl_err *err)
     enum ggml_type t = kv_ggml_type(s->kv_type);
     bool mla = s->hp->arch->attn == LLM_ATTN_MLA;
     for (int place = 0; place < 2; place++) {
-        struct ggml_init_params params = {((size_t)s->n_layers * 2 + 1) * ggml_tensor_overhead(), NULL, true};
+        struct ggml_init_params params = {((size_t)s->n_layers * 2 + 1) * ggml_tensor_overhead(),
+                                          NULL, true};
         s->kv_ctx[place] = ggml_init(params);
         if (!s->kv_ctx[place]) return sl_err_set(err, SL_NOMEM, "KV table");
     }
     for (int32_t i = 0; i < s->n_layers; i++) {
         struct ggml_context *ctx = s->kv_ctx[layer_on_gpu(s, i)];
-        s->env.kv.k[i] = ggml_new_tensor_2d(ctx, t, (int64_t)s->hp->n_head_kv * s->hp->head_k, s->n_slots);
-        if (!mla) s->env.kv.v[i] = ggml_new_tensor_2d(ctx, t, (int64_t)s->hp->n_head_kv * s->hp->head_v, s->n_slots);
+        s->env.kv.k[i] =
+            ggml_new_tensor_2d(ctx, t, (int64_t)s->hp->n_head_kv * s->hp->head_k, s->n_slots);
+        if (!mla)
+            s->env.kv.v[i] =
+                ggml_new_tensor_2d(ctx, t, (int64_t)s->hp->n_head_kv * s->hp->head_v, s->n_slots);
     }
     return SL_OK;
 }
 
 static sl_status kv_alloc(struct llm_stage *s, struct sl_err *err)
 {
-    uint64_t bytes = llm_kv_token_bytes(s->hp, &s->weights.range, s->kv_type) * (uint64_t)s->n_slots;
-    if (!bytes) return sl_err_set(err, SL_INVALID, "a q8_0 KV cache needs head sizes that are multiples of 32; this model has %d", s->hp->head_k);
+    uint64_t bytes =
+        llm_kv_token_bytes(s->hp, &s->weights.range, s->kv_type) * (uint64_t)s->n_slots;
+    if (!bytes)
+        return sl_err_set(
+            err, SL_INVALID,
+            "a q8_0 KV cache needs head sizes that are multiples of 32; this model has %d",
+            s->hp->head_k);
     sl_status status = kv_make(s, err);
     for (int place = 0; place < 2 && status == SL_OK; place++) {
         struct ggml_backend *b = place ? s->backends->gpu : s->backends->cpu;
         if (!ggml_get_first_tensor(s->kv_ctx[place])) continue;
         s->kv_buffer[place] = ggml_backend_alloc_ctx_tensors(s->kv_ctx[place], b);
-        if (!s->kv_buffer[place]) return sl_err_set(err, SL_NOMEM, "KV cache: no room for %.2f GB", (double)bytes / 1e9);
+        if (!s->kv_buffer[place])
+            return sl_err_set(err, SL_NOMEM, "KV cache: no room for %.2f GB", (double)bytes / 1e9);
         s->kv_bytes += ggml_backend_buffer_get_size(s->kv_buffer[place]);
-        /* Masked attention multiplies what it masks by zero: it must not be NaN. Paged attention never looks there. */
+        /* Masked attention multiplies what it masks by zero: it must not be NaN. Paged attention
+         * never looks there. */
         if (s->env.any_masked) ggml_backend_buffer_clear(s->kv_buffer[place], 0);
     }
     return status;
@@ -87,17 +102,24 @@ static sl_status kv_alloc(struct llm_stage *s, struct sl_err *err)
 
 static void attention_init(struct llm_stage *s, enum llm_attention attention)
 {
-    static const enum attn_kv_type types[] = {[LLM_KV_F16] = ATTN_KV_F16, [LLM_KV_Q8_0] = ATTN_KV_Q8_0, [LLM_KV_F32] = ATTN_KV_F32};
+    static const enum attn_kv_type types[] = {
+        [LLM_KV_F16] = ATTN_KV_F16, [LLM_KV_Q8_0] = ATTN_KV_Q8_0, [LLM_KV_F32] = ATTN_KV_F32};
     const struct llm_hparams *hp = s->hp;
     for (int32_t i = 0; i < s->n_layers; i++) {
         struct llm_attn_op *op = &s->env.ops[i];
         s->paged[i] = attention != LLM_ATTENTION_GGML && !layer_on_gpu(s, i);
         s->env.any_masked = s->env.any_masked || !s->paged[i];
         op->batch = &s->batch;
-        op->shape = (struct attn_shape){.n_head = hp->n_head, .n_head_kv = hp->n_head_kv, .head_k = hp->head_k, .head_v = hp->head_v,
-                                        .scale = hp->attn_scale, .softcap = hp->attn_softcap, .kv_type = types[s->kv_type],
-                                        .window = llm_layer_is_windowed(hp, s->weights.range.first + i) ? hp->window : 0,
-                                        .v_in_k = hp->arch->attn == LLM_ATTN_MLA};
+        op->shape = (struct attn_shape){
+            .n_head = hp->n_head,
+            .n_head_kv = hp->n_head_kv,
+            .head_k = hp->head_k,
+            .head_v = hp->head_v,
+            .scale = hp->attn_scale,
+            .softcap = hp->attn_softcap,
+            .kv_type = types[s->kv_type],
+            .window = llm_layer_is_windowed(hp, s->weights.range.first + i) ? hp->window : 0,
+            .v_in_k = hp->arch->attn == LLM_ATTN_MLA};
     }
 }
 
@@ -114,11 +136,13 @@ static sl_status scratch_alloc(struct llm_stage *s, struct sl_err *err)
     return SL_OK;
 }
 
-/* Plans the graph buffers for the largest batch, so that memory is taken now and not in the middle of a request. */
+/* Plans the graph buffers for the largest batch, so that memory is taken now and not in the
+ * middle of a request. */
 static sl_status sched_make(struct llm_stage *s, struct sl_err *err)
 {
     size_t n_nodes = llm_graph_nodes_max(&s->env);
-    struct llm_graph_key key = {s->n_batch, s->weights.range.heads ? s->n_batch : 0, s->env.any_masked ? s->n_slots : 0};
+    struct llm_graph_key key = {s->n_batch, s->weights.range.heads ? s->n_batch : 0,
+                                s->env.any_masked ? s->n_slots : 0};
     struct ggml_backend *list[LLM_DEVICES_MAX + 1];
     memcpy(list, s->backends->list, sizeof list);
     s->sched = ggml_backend_sched_new(list, NULL, s->backends->n, n_nodes, false, true);
@@ -138,10 +162,13 @@ static sl_status tables_alloc(struct llm_stage *s, struct sl_err *err)
     s->env.ops = sl_calloc(n, sizeof *s->env.ops);
     s->paged = sl_calloc(n, sizeof *s->paged);
     s->env.paged = s->paged;
-    return s->env.kv.k && s->env.kv.v && s->env.ops && s->paged ? SL_OK : sl_err_set(err, SL_NOMEM, "layer table");
+    return s->env.kv.k && s->env.kv.v && s->env.ops && s->paged
+               ? SL_OK
+               : sl_err_set(err, SL_NOMEM, "layer table");
 }
 
-static sl_status stage_init(struct llm_stage *s, const struct llm_stage_cfg *cfg, struct sl_err *err)
+static sl_status stage_init(struct llm_stage *s, const struct llm_stage_cfg *cfg,
+                            struct sl_err *err)
 {
     struct llm_weights_cfg wcfg = {cfg->file, cfg->hp, cfg->range, cfg->backends, cfg->gpu_layers};
     sl_status status = tables_alloc(s, err);
@@ -157,7 +184,8 @@ static sl_status stage_init(struct llm_stage *s, const struct llm_stage_cfg *cfg
     return status;
 }
 
-sl_status llm_stage_create(const struct llm_stage_cfg *cfg, struct llm_stage **out, struct sl_err *err)
+sl_status llm_stage_create(const struct llm_stage_cfg *cfg, struct llm_stage **out,
+                           struct sl_err *err)
 {
     struct llm_stage *s = sl_calloc(1, sizeof *s);
     sl_status status;
@@ -223,7 +251,8 @@ static struct llm_graph_key batch_key(const struct llm_stage *s, const struct ll
     return key;
 }
 
-/* The graph of the last batch serves again when the shape is the same: no building, no splitting, no allocation. */
+/* The graph of the last batch serves again when the shape is the same: no building, no
+ * splitting, no allocation. */
 static sl_status graph_get(struct llm_stage *s, const struct llm_graph_key *key, struct sl_err *err)
 {
     if (s->graph.ctx && !memcmp(&s->graph.key, key, sizeof *key)) {
@@ -240,7 +269,8 @@ static sl_status graph_get(struct llm_stage *s, const struct llm_graph_key *key,
     return sl_err_set(err, SL_NOMEM, "graph buffers for %d tokens", key->n_tokens);
 }
 
-/* Opens the slots that each token may see: those of its own sequence at its position and before, within the window. */
+/* Opens the slots that each token may see: those of its own sequence at its position and before,
+ * within the window. */
 static void mask_fill(uint16_t *mask, int64_t n_kv, const struct llm_batch *batch, int32_t window)
 {
     int32_t bt = batch->attn.block_tokens;
@@ -248,12 +278,14 @@ static void mask_fill(uint16_t *mask, int64_t n_kv, const struct llm_batch *batc
         const struct attn_tile *t = &batch->attn.tiles[i];
         for (int32_t j = 0; j < t->n_tokens; j++) {
             int32_t pos = t->pos + j, first = window > 0 && pos >= window ? pos - window + 1 : 0;
-            for (int32_t p = first; p <= pos; p++) mask[(t->token + j) * n_kv + (int64_t)t->blocks[p / bt] * bt + p % bt] = MASK_ZERO;
+            for (int32_t p = first; p <= pos; p++)
+                mask[(t->token + j) * n_kv + (int64_t)t->blocks[p / bt] * bt + p % bt] = MASK_ZERO;
         }
     }
 }
 
-static sl_status mask_set(struct llm_stage *s, struct ggml_tensor *t, const struct llm_batch *batch, int32_t window, struct sl_err *err)
+static sl_status mask_set(struct llm_stage *s, struct ggml_tensor *t, const struct llm_batch *batch,
+                          int32_t window, struct sl_err *err)
 {
     size_t n;
     if (!t) return SL_OK;
@@ -267,7 +299,8 @@ static sl_status mask_set(struct llm_stage *s, struct ggml_tensor *t, const stru
     return SL_OK;
 }
 
-static sl_status inputs_set(struct llm_stage *s, const struct llm_batch *batch, const float *hidden, struct sl_err *err)
+static sl_status inputs_set(struct llm_stage *s, const struct llm_batch *batch, const float *hidden,
+                            struct sl_err *err)
 {
     struct llm_graph *g = &s->graph;
     sl_status status = mask_set(s, g->mask, batch, 0, err);
@@ -300,8 +333,8 @@ static sl_status output_get(struct llm_stage *s, float **out, struct sl_err *err
     return SL_OK;
 }
 
-sl_status llm_stage_compute(struct llm_stage *s, const struct llm_batch *batch, const float *hidden, float **out,
-                            struct sl_err *err)
+sl_status llm_stage_compute(struct llm_stage *s, const struct llm_batch *batch, const float *hidden,
+                            float **out, struct sl_err *err)
 {
     struct llm_graph_key key = batch_key(s, batch);
     sl_status status = graph_get(s, &key, err);
@@ -311,11 +344,13 @@ sl_status llm_stage_compute(struct llm_stage *s, const struct llm_batch *batch, 
     enum ggml_status computed = ggml_backend_sched_graph_compute(s->sched, s->graph.gf);
     s->batch = NULL;
     if (computed != GGML_STATUS_SUCCESS)
-        return sl_err_set(err, SL_INTERNAL, "ggml: computing %d tokens failed (%s)", batch->n_tokens, ggml_status_to_string(computed));
+        return sl_err_set(err, SL_INTERNAL, "ggml: computing %d tokens failed (%s)",
+                          batch->n_tokens, ggml_status_to_string(computed));
     return output_get(s, out, err);
 }
 
-static sl_status copy_rows(struct ggml_tensor *t, int32_t src, int32_t dst, int32_t n, struct sl_err *err)
+static sl_status copy_rows(struct ggml_tensor *t, int32_t src, int32_t dst, int32_t n,
+                           struct sl_err *err)
 {
     size_t bytes = t->nb[1] * (size_t)n;
     void *rows = sl_malloc(bytes);
@@ -326,20 +361,25 @@ static sl_status copy_rows(struct ggml_tensor *t, int32_t src, int32_t dst, int3
     return SL_OK;
 }
 
-sl_status llm_stage_copy_slots(struct llm_stage *s, int32_t src, int32_t dst, int32_t n_slots, struct sl_err *err)
+sl_status llm_stage_copy_slots(struct llm_stage *s, int32_t src, int32_t dst, int32_t n_slots,
+                               struct sl_err *err)
 {
     sl_status status = SL_OK;
     for (int32_t i = 0; i < s->n_layers && status == SL_OK; i++) {
         status = copy_rows(s->env.kv.k[i], src, dst, n_slots, err);
-        if (status == SL_OK && s->env.kv.v[i]) status = copy_rows(s->env.kv.v[i], src, dst, n_slots, err);
+        if (status == SL_OK && s->env.kv.v[i])
+            status = copy_rows(s->env.kv.v[i], src, dst, n_slots, err);
     }
     return status;
 }
 
 void llm_stage_stats(const struct llm_stage *s, struct llm_stage_stats *out)
 {
-    *out = (struct llm_stage_stats){.mapped_bytes = s->weights.mapped_bytes, .copied_bytes = s->weights.copied_bytes,
-                                    .kv_bytes = s->kv_bytes, .n_graph_builds = s->n_builds, .n_graph_reuses = s->n_reuses,
+    *out = (struct llm_stage_stats){.mapped_bytes = s->weights.mapped_bytes,
+                                    .copied_bytes = s->weights.copied_bytes,
+                                    .kv_bytes = s->kv_bytes,
+                                    .n_graph_builds = s->n_builds,
+                                    .n_graph_reuses = s->n_reuses,
                                     .gpu_layers = s->weights.range.last - s->weights.gpu_first};
     for (int i = 0; i < s->backends->n; i++)
         out->compute_bytes += ggml_backend_sched_get_buffer_size(s->sched, s->backends->list[i]);

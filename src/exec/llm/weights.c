@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #define PLACE_MAPPED 0
-#define PROBE_TOKENS 512                    /* batch size for which a buffer type must support the product */
-#define GPU_SPARE_BYTES (768ull << 20)      /* left free for KV cache and graph buffers when layers are placed by fit */
+/* batch size for which a buffer type must support the product */
+#define PROBE_TOKENS 512
+/* left free for KV cache and graph buffers when layers are placed by fit */
+#define GPU_SPARE_BYTES (768ull << 20)
 
 struct item { /* one tensor on its way in */
     const struct gguf_tensor *src;
@@ -35,21 +37,23 @@ static int32_t n_layers(const struct llm_range *r)
     return r->last - r->first;
 }
 
-/* The type must be one that ggml multiplies or looks up; integers and doubles are data of other kinds. */
+/* The type must be one that ggml multiplies or looks up; integers and doubles are data of other
+ * kinds. */
 static bool type_computes(uint32_t type)
 {
     return type != GGML_TYPE_F64 && !(type >= GGML_TYPE_I8 && type <= GGML_TYPE_I64) &&
            type != GGML_TYPE_Q8_1 && type != GGML_TYPE_Q8_K && type < GGML_TYPE_COUNT;
 }
 
-static sl_status item_add(struct loader *ld, int layer, const struct llm_tensor_spec *spec, struct ggml_tensor **dst)
+static sl_status item_add(struct loader *ld, int layer, const struct llm_tensor_spec *spec,
+                          struct ggml_tensor **dst)
 {
     const struct gguf_tensor *src;
     sl_status status = llm_tensor_lookup(ld->cfg->file, layer, spec, &src, ld->err);
     if (status != SL_OK || !src) return status;
     if (!type_computes(src->type))
-        return sl_err_set(ld->err, SL_UNSUPPORTED, "tensor %s: ggml does not compute on type %s", src->name,
-                          gguf_tensor_type_name(src->type));
+        return sl_err_set(ld->err, SL_UNSUPPORTED, "tensor %s: ggml does not compute on type %s",
+                          src->name, gguf_tensor_type_name(src->type));
     ld->items[ld->n_items++] = (struct item){src, dst, spec->use, PLACE_MAPPED};
     return SL_OK;
 }
@@ -61,11 +65,14 @@ static sl_status collect_model(struct loader *ld)
     struct llm_tensor_spec spec;
     sl_status status = SL_OK;
     for (int role = 0; role < LLM_MODEL_ROLE_COUNT && status == SL_OK; role++) {
-        bool wanted = role == LLM_TOKEN_EMBD ? r.embeds : role == LLM_OUTPUT || role == LLM_OUTPUT_NORM ? r.heads : true;
+        bool wanted = role == LLM_TOKEN_EMBD                          ? r.embeds
+                      : role == LLM_OUTPUT || role == LLM_OUTPUT_NORM ? r.heads
+                                                                      : true;
         llm_model_tensor(hp, (enum llm_tensor_role)role, &spec);
         if (wanted) status = item_add(ld, -1, &spec, &ld->w->model[role]);
     }
-    if (status != SL_OK || !r.heads || gguf_tensor_find(ld->cfg->file, "output.weight")) return status;
+    if (status != SL_OK || !r.heads || gguf_tensor_find(ld->cfg->file, "output.weight"))
+        return status;
     llm_model_tensor(hp, LLM_TOKEN_EMBD, &spec); /* tied: the embedding is the head */
     spec.use = LLM_USE_MUL_MAT;
     return item_add(ld, -1, &spec, &ld->w->model[LLM_OUTPUT]);
@@ -97,12 +104,14 @@ static void places_init(struct loader *ld)
 {
     const struct llm_backends *b = ld->cfg->backends;
     ggml_backend_dev_t cpu = ggml_backend_get_device(b->cpu);
-    ggml_backend_dev_get_extra_bufts_t extra = (ggml_backend_dev_get_extra_bufts_t)
-        ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts");
+    ggml_backend_dev_get_extra_bufts_t extra =
+        (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(
+            ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts");
     place_add(ld->w, NULL);
     ld->gpu_place = b->gpu ? place_add(ld->w, ggml_backend_get_default_buffer_type(b->gpu)) : -1;
     if (!extra) return;
-    for (ggml_backend_buffer_type_t *buft = extra(cpu); buft && *buft; buft++) place_add(ld->w, *buft);
+    for (ggml_backend_buffer_type_t *buft = extra(cpu); buft && *buft; buft++)
+        place_add(ld->w, *buft);
 }
 
 static struct ggml_tensor *new_tensor(struct ggml_context *ctx, const struct gguf_tensor *src)
@@ -111,7 +120,8 @@ static struct ggml_tensor *new_tensor(struct ggml_context *ctx, const struct ggu
 }
 
 /* Would the CPU multiply by this tensor if it lived in a buffer of this type? */
-static bool buft_multiplies(ggml_backend_dev_t dev, struct ggml_backend_buffer_type *buft, const struct item *it)
+static bool buft_multiplies(ggml_backend_dev_t dev, struct ggml_backend_buffer_type *buft,
+                            const struct item *it)
 {
     struct ggml_init_params params = {8 * ggml_tensor_overhead(), NULL, true};
     struct ggml_context *ctx = ggml_init(params);
@@ -119,7 +129,8 @@ static bool buft_multiplies(ggml_backend_dev_t dev, struct ggml_backend_buffer_t
     bool ok;
     if (!w) return false;
     if (it->use == LLM_USE_MUL_MAT) {
-        op = ggml_mul_mat(ctx, w, ggml_new_tensor_4d(ctx, GGML_TYPE_F32, w->ne[0], PROBE_TOKENS, w->ne[2], 1));
+        op = ggml_mul_mat(
+            ctx, w, ggml_new_tensor_4d(ctx, GGML_TYPE_F32, w->ne[0], PROBE_TOKENS, w->ne[2], 1));
     } else {
         struct ggml_tensor *x = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, w->ne[0], 1, PROBE_TOKENS);
         op = ggml_mul_mat_id(ctx, w, x, ggml_new_tensor_2d(ctx, GGML_TYPE_I32, 1, PROBE_TOKENS));
@@ -157,7 +168,8 @@ static void item_place(const struct loader *ld, struct item *it)
     }
 }
 
-/* Which layers the accelerator takes: as asked, or from the last back as long as its free memory lasts. */
+/* Which layers the accelerator takes: as asked, or from the last back as long as its free memory
+ * lasts. */
 static void choose_gpu_layers(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
@@ -166,15 +178,18 @@ static void choose_gpu_layers(struct loader *ld)
     w->gpu_first = w->range.last;
     if (ld->gpu_place < 0) return;
     if (ld->cfg->gpu_layers >= 0) {
-        int32_t n = ld->cfg->gpu_layers < n_layers(&w->range) ? ld->cfg->gpu_layers : n_layers(&w->range);
+        int32_t n =
+            ld->cfg->gpu_layers < n_layers(&w->range) ? ld->cfg->gpu_layers : n_layers(&w->range);
         w->gpu_first = w->range.last - n;
         return;
     }
     ggml_backend_dev_memory(ggml_backend_get_device(ld->cfg->backends->gpu), &free_bytes, &total);
     for (int i = 0; i < ld->n_items; i++) {
         size_t at = (size_t)((const char *)ld->items[i].dst - (const char *)w->layers);
-        if (at < (size_t)n_layers(&w->range) * sizeof *w->layers) layer_bytes[at / sizeof *w->layers] += ld->items[i].src->n_bytes;
-        else used += ld->items[i].src->n_bytes;
+        if (at < (size_t)n_layers(&w->range) * sizeof *w->layers)
+            layer_bytes[at / sizeof *w->layers] += ld->items[i].src->n_bytes;
+        else
+            used += ld->items[i].src->n_bytes;
     }
     while (w->gpu_first > w->range.first) {
         used += layer_bytes[w->gpu_first - 1 - w->range.first];
@@ -187,7 +202,8 @@ static sl_status make_tensors(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
     for (int p = 0; p < w->n_places; p++) {
-        struct ggml_init_params params = {((size_t)ld->n_items + 1) * ggml_tensor_overhead(), NULL, true};
+        struct ggml_init_params params = {((size_t)ld->n_items + 1) * ggml_tensor_overhead(), NULL,
+                                          true};
         w->places[p].ctx = ggml_init(params);
         if (!w->places[p].ctx) return sl_err_set(ld->err, SL_NOMEM, "tensor table");
     }
@@ -216,8 +232,10 @@ static sl_status map_shards(struct loader *ld)
         const void *base = gguf_shard_map(file, it->src->shard, &n);
         if (it->place != PLACE_MAPPED) continue;
         if (!*map) *map = ggml_backend_dev_buffer_from_host_ptr(cpu, (void *)(uintptr_t)base, n, n);
-        if (!*map || ggml_backend_tensor_alloc(*map, *it->dst, (void *)(uintptr_t)it->src->data) != GGML_STATUS_SUCCESS)
-            return sl_err_set(ld->err, SL_INTERNAL, "tensor %s: cannot be used in place", it->src->name);
+        if (!*map || ggml_backend_tensor_alloc(*map, *it->dst, (void *)(uintptr_t)it->src->data) !=
+                         GGML_STATUS_SUCCESS)
+            return sl_err_set(ld->err, SL_INTERNAL, "tensor %s: cannot be used in place",
+                              it->src->name);
         ggml_backend_buffer_set_usage(*map, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         w->mapped_bytes += it->src->n_bytes;
     }
@@ -230,8 +248,8 @@ static sl_status alloc_places(struct loader *ld)
     uint64_t need = 0, available = sl_mem_available_bytes();
     for (int p = 1; p < w->n_places; p++) need += p == ld->gpu_place ? 0 : w->places[p].n_bytes;
     if (need > available)
-        return sl_err_set(ld->err, SL_NOMEM, "weights: %.2f GB needed, %.2f GB available", (double)need / 1e9,
-                          (double)available / 1e9);
+        return sl_err_set(ld->err, SL_NOMEM, "weights: %.2f GB needed, %.2f GB available",
+                          (double)need / 1e9, (double)available / 1e9);
     for (int p = 1; p < w->n_places; p++) {
         struct llm_place *place = &w->places[p];
         if (!place->n_bytes) continue;
@@ -245,10 +263,12 @@ static sl_status alloc_places(struct loader *ld)
     return SL_OK;
 }
 
-/* The mapping's pages of a tensor that was copied are not needed again soon: no second copy stays in memory. */
+/* The mapping's pages of a tensor that was copied are not needed again soon: no second copy
+ * stays in memory. */
 static void drop_pages(const struct gguf_tensor *t)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)t->data + page - 1) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
+              from = ((uintptr_t)t->data + page - 1) & ~(page - 1);
     uintptr_t to = ((uintptr_t)t->data + t->n_bytes) & ~(page - 1);
     if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
@@ -283,13 +303,15 @@ static sl_status load_all(struct loader *ld)
     return status;
 }
 
-sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out, struct sl_err *err)
+sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out,
+                           struct sl_err *err)
 {
     int32_t n = n_layers(&cfg->range);
     struct loader ld = {.cfg = cfg, .w = out, .gpu_place = -1, .err = err};
     sl_status status;
     *out = (struct llm_weights){.range = cfg->range};
-    ld.items = sl_calloc((size_t)n * LLM_LAYER_ROLE_COUNT + LLM_MODEL_ROLE_COUNT + 1, sizeof *ld.items);
+    ld.items =
+        sl_calloc((size_t)n * LLM_LAYER_ROLE_COUNT + LLM_MODEL_ROLE_COUNT + 1, sizeof *ld.items);
     out->layers = sl_calloc((size_t)n + 1, sizeof *out->layers);
     status = ld.items && out->layers ? load_all(&ld) : sl_err_set(err, SL_NOMEM, "layer table");
     sl_free(ld.items);

@@ -1,7 +1,8 @@
-/* weights.h: the tensors of one stage as ggml tensors: mapped from the file where the CPU computes on the file's own layout,
- * copied where a device or a repacked layout wants it.
+/* weights.h: the tensors of one stage as ggml tensors: mapped from the file where the CPU
+ * computes on the file's own layout, copied where a device or a repacked layout wants it.
  * Floor: exec/llm.  Thread: the engine's.  Allocates: at load; freed as a whole.
- * Invariant: every tensor has the type and shape that tensors.h asks for; the GGUF file outlives the weights. */
+ * Invariant: every tensor has the type and shape that tensors.h asks for; the GGUF file outlives
+ * the weights. */
 #pragma once
 #include "exec/llm/tensors.h"
 
@@ -10,7 +11,7 @@ struct llm_backends;
 
 #define LLM_PLACES_MAX 8 /* mapped, accelerator, and the CPU's repacking buffer types */
 
-struct llm_place { /* where some of the tensors live */
+struct llm_place {                         /* where some of the tensors live */
     struct ggml_backend_buffer_type *buft; /* NULL: mapped */
     struct ggml_context *ctx;
     struct ggml_backend_buffer *buffer;
@@ -23,8 +24,9 @@ struct llm_layer_weights {
 
 struct llm_weights {
     struct llm_range range;
-    struct ggml_tensor *model[LLM_MODEL_ROLE_COUNT]; /* LLM_OUTPUT is the embedding again when tied */
-    struct llm_layer_weights *layers;                /* [range.last - range.first] */
+    /* LLM_OUTPUT is the embedding again when tied */
+    struct ggml_tensor *model[LLM_MODEL_ROLE_COUNT];
+    struct llm_layer_weights *layers; /* [range.last - range.first] */
     struct llm_place places[LLM_PLACES_MAX];
     int n_places;
     struct ggml_backend_buffer **maps; /* one per shard; NULL where nothing is used */
@@ -38,9 +40,11 @@ struct llm_weights_cfg {
     const struct llm_hparams *hp;
     struct llm_range range;
     const struct llm_backends *backends;
-    int32_t gpu_layers; /* the last n layers of the range go to the accelerator; -1: as many as fit */
+    /* the last n layers of the range go to the accelerator; -1: as many as fit */
+    int32_t gpu_layers;
 };
 
 /* CORRUPT and UNSUPPORTED name the tensor; NOMEM gives needed and available bytes. */
-SL_CHECK sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out, struct sl_err *err);
+SL_CHECK sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out,
+                                    struct sl_err *err);
 void llm_weights_free(struct llm_weights *w); /* zeroed is fine */
