@@ -22,8 +22,12 @@ if(processor MATCHES "^(x86_64|amd64)$")
 else()
     set(STARLANE_X86 OFF)
 endif()
+# Kernels want fused multiply-add and full unrolling; everything else keeps C's own arithmetic.
+set(STARLANE_KERNEL_FLAGS -O3 -ffp-contract=fast)
 set(STARLANE_AVX2_FLAGS -mavx2 -mfma -mf16c)
 set(STARLANE_AVX512_FLAGS -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c)
+set(STARLANE_AVXVNNI_FLAGS ${STARLANE_AVX2_FLAGS} -mavxvnni)
+set(STARLANE_AVX512VNNI_FLAGS ${STARLANE_AVX512_FLAGS} -mavx2 -mavx512vnni)
 
 if(STARLANE_FUZZ)
     if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")

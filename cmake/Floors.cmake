@@ -23,18 +23,21 @@ function(starlane_floor name)
     endif()
 endfunction()
 
-# Files named *_avx2.c and *_avx512.c hold kernels for those CPUs, called only after asking the CPU.
-# They are compiled for it on x86 and left out elsewhere.
+# Files named *_kernel_ISA.c hold kernels. Those for avx2 and avx512 are called only after asking the
+# CPU; they are compiled for it on x86 and left out elsewhere.
 function(starlane_kernel_sources list_name)
     set(kept ${${list_name}})
     foreach(source IN LISTS kept)
-        if(source MATCHES "_avx(2|512)\\.c$")
-            if(STARLANE_X86)
-                set_source_files_properties(${source} PROPERTIES
-                    COMPILE_OPTIONS "${STARLANE_AVX${CMAKE_MATCH_1}_FLAGS}")
-            else()
-                list(REMOVE_ITEM ${list_name} ${source})
-            endif()
+        if(NOT source MATCHES "_kernel_([a-z0-9]+)\\.c$")
+            continue()
+        endif()
+        set(isa ${CMAKE_MATCH_1})
+        if(isa STREQUAL "generic" OR STARLANE_X86)
+            string(TOUPPER ${isa} isa)
+            set_source_files_properties(${source} PROPERTIES
+                COMPILE_OPTIONS "${STARLANE_KERNEL_FLAGS};${STARLANE_${isa}_FLAGS}")
+        else()
+            list(REMOVE_ITEM ${list_name} ${source})
         endif()
     endforeach()
     set(${list_name} ${${list_name}} PARENT_SCOPE)

@@ -27,7 +27,7 @@ sha256_of() { sha256sum "$1" | cut -d' ' -f1; }
 
 ggml_options() { # MODE
     printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON -DGGML_BACKEND_DL=ON \
-        -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF
+        -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=ON
     [ "$1" != tsan ] ||
         printf '%s\n' -DGGML_SANITIZE_THREAD=ON -DCMAKE_C_FLAGS=-g -DCMAKE_CXX_FLAGS=-g
     # GPU backends need their vendor's tool chain and are not part of our tests; the options are

@@ -13,6 +13,30 @@ struct q8_block { /* ggml's q8_0: 32 values share one half-precision scale */
     int8_t v[32];
 };
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, order)
+/* Lanes of a and b alternating within each group of four, from its low and from its high half;
+ * then pairs of lanes. */
+#define GROUP_LOW(g, n) g, n + g, g + 1, n + g + 1
+#define GROUP_HIGH(g, n) g + 2, n + g + 2, g + 3, n + g + 3
+#define GROUP_LOWPAIR(g, n) g, g + 1, n + g, n + g + 1
+#define GROUP_HIGHPAIR(g, n) g + 2, g + 3, n + g + 2, n + g + 3
+#define LOW4 GROUP_LOW(0, 4)
+#define HIGH4 GROUP_HIGH(0, 4)
+#define LOWPAIR4 GROUP_LOWPAIR(0, 4)
+#define HIGHPAIR4 GROUP_HIGHPAIR(0, 4)
+#define LOW8 GROUP_LOW(0, 8), GROUP_LOW(4, 8)
+#define HIGH8 GROUP_HIGH(0, 8), GROUP_HIGH(4, 8)
+#define LOWPAIR8 GROUP_LOWPAIR(0, 8), GROUP_LOWPAIR(4, 8)
+#define HIGHPAIR8 GROUP_HIGHPAIR(0, 8), GROUP_HIGHPAIR(4, 8)
+#define LOW16 GROUP_LOW(0, 16), GROUP_LOW(4, 16), GROUP_LOW(8, 16), GROUP_LOW(12, 16)
+#define HIGH16 GROUP_HIGH(0, 16), GROUP_HIGH(4, 16), GROUP_HIGH(8, 16), GROUP_HIGH(12, 16)
+#define LOWPAIR16 \
+    GROUP_LOWPAIR(0, 16), GROUP_LOWPAIR(4, 16), GROUP_LOWPAIR(8, 16), GROUP_LOWPAIR(12, 16)
+#define HIGHPAIR16 \
+    GROUP_HIGHPAIR(0, 16), GROUP_HIGHPAIR(4, 16), GROUP_HIGHPAIR(8, 16), GROUP_HIGHPAIR(12, 16)
+
 static vec load_f16(const uint16_t *h);
 
 static inline vec splat(float x)
@@ -97,30 +121,55 @@ static void row_load(float *dst, const void *cache, enum attn_kv_type type, int6
         row_from_q8(dst, (const struct q8_block *)cache + at / 32, n);
 }
 
-/* out[r * ATTN_TILE + c] = q[r] . k[c] for R rows and C columns at once. */
-#define ATTN_DOT(R, C) \
-    static inline void dot_##R##x##C(const float *const *q, const float *k, int32_t n, float *out) \
+/* Lane i of the result is the sum of the lanes of v[i]: a transposition that adds on its way, so
+ * that four sums cost little more than one. The order of the additions depends on VEC alone. */
+static inline void vec_sum4(const vec v[4], float out[4])
+{
+    quad sum = {0};
+    vec ab, cd, all;
+#if VEC == 16
+    ab = SHUFFLE(v[0], v[1], LOW16) + SHUFFLE(v[0], v[1], HIGH16);
+    cd = SHUFFLE(v[2], v[3], LOW16) + SHUFFLE(v[2], v[3], HIGH16);
+    all = SHUFFLE(ab, cd, LOWPAIR16) + SHUFFLE(ab, cd, HIGHPAIR16);
+#elif VEC == 8
+    ab = SHUFFLE(v[0], v[1], LOW8) + SHUFFLE(v[0], v[1], HIGH8);
+    cd = SHUFFLE(v[2], v[3], LOW8) + SHUFFLE(v[2], v[3], HIGH8);
+    all = SHUFFLE(ab, cd, LOWPAIR8) + SHUFFLE(ab, cd, HIGHPAIR8);
+#else
+    ab = SHUFFLE(v[0], v[1], LOW4) + SHUFFLE(v[0], v[1], HIGH4);
+    cd = SHUFFLE(v[2], v[3], LOW4) + SHUFFLE(v[2], v[3], HIGH4);
+    all = SHUFFLE(ab, cd, LOWPAIR4) + SHUFFLE(ab, cd, HIGHPAIR4);
+#endif
+    for (int i = 0; i < VEC / 4; i++) {
+        quad part;
+        memcpy(&part, (const char *)&all + 16 * i, sizeof part);
+        sum += part;
+    }
+    memcpy(out, &sum, sizeof sum);
+}
+
+/* out[r * ATTN_TILE + c] = q[r] . k[c] for R rows and four columns at once. */
+#define ATTN_DOT(R) \
+    static inline void dot_##R##x4(const float *const *q, const float *k, int32_t n, float *out) \
     { \
-        vec acc[R][C] = {{{0}}}; \
+        vec acc[R][4] = {{{0}}}; \
         int32_t d = 0; \
         for (; d + VEC <= n; d += VEC) { \
-            for (int r = 0; r < R; r++) { \
-                for (int c = 0; c < C; c++) \
-                    acc[r][c] += \
-                        *(const vec *)(q[r] + d) * *(const vec *)(k + (size_t)c * (size_t)n + d); \
+            for (int c = 0; c < 4; c++) { \
+                vec x = *(const vec *)(k + (size_t)c * (size_t)n + d); \
+                for (int r = 0; r < R; r++) acc[r][c] += *(const vec *)(q[r] + d) * x; \
             } \
         } \
         for (int r = 0; r < R; r++) { \
-            for (int c = 0; c < C; c++) { \
-                float s = vec_sum(acc[r][c]); \
+            float *o = out + (size_t)r * ATTN_TILE; \
+            vec_sum4(acc[r], o); \
+            for (int c = 0; c < 4; c++) \
                 for (int32_t e = d; e < n; e++) \
-                    s += q[r][e] * k[(size_t)c * (size_t)n + (size_t)e]; \
-                out[r * ATTN_TILE + c] = s; \
-            } \
+                    o[c] += q[r][e] * k[(size_t)c * (size_t)n + (size_t)e]; \
         } \
     }
-ATTN_DOT(4, 4)
-ATTN_DOT(1, 4)
+ATTN_DOT(4)
+ATTN_DOT(1)
 
 struct rows { /* a unit's rows and its scratch */
     const struct attn_call *call;
@@ -225,46 +274,51 @@ static float scores_finish(const struct attn_shape *s, float *x, int32_t from, i
     return best;
 }
 
-static void axpy_rows(float *acc, const float *p, const float *v, int32_t stride, int32_t n_cols,
-                      int32_t n)
-{
-    int32_t d = 0;
-    for (; d + 4 * VEC <= n; d += 4 * VEC) {
-        vec a0 = *(vec *)(acc + d), a1 = *(vec *)(acc + d + VEC);
-        vec a2 = *(vec *)(acc + d + 2 * VEC), a3 = *(vec *)(acc + d + 3 * VEC);
-        for (int32_t c = 0; c < n_cols; c++) {
-            const float *x = v + (size_t)c * (size_t)stride + d;
-            a0 += p[c] * *(const vec *)x;
-            a1 += p[c] * *(const vec *)(x + VEC);
-            a2 += p[c] * *(const vec *)(x + 2 * VEC);
-            a3 += p[c] * *(const vec *)(x + 3 * VEC);
-        }
-        *(vec *)(acc + d) = a0;
-        *(vec *)(acc + d + VEC) = a1;
-        *(vec *)(acc + d + 2 * VEC) = a2;
-        *(vec *)(acc + d + 3 * VEC) = a3;
+/* acc[r] += sum over columns [from, to) of p[r][c] * v[c], for R rows that stand n (acc) and
+ * ATTN_TILE (p) apart. */
+#define ATTN_MIX(R) \
+    static inline void mix_##R(float *acc, const float *p, const float *v, int32_t stride, \
+                               int32_t n_cols, int32_t n) \
+    { \
+        int32_t d = 0; \
+        for (; d + 4 * VEC <= n; d += 4 * VEC) { \
+            vec a[R][4]; \
+            for (int r = 0; r < R; r++) \
+                for (int i = 0; i < 4; i++) \
+                    a[r][i] = *(vec *)(acc + (size_t)r * (size_t)n + d + i * VEC); \
+            for (int32_t c = 0; c < n_cols; c++) { \
+                const float *x = v + (size_t)c * (size_t)stride + d; \
+                for (int i = 0; i < 4; i++) \
+                    for (int r = 0; r < R; r++) \
+                        a[r][i] += p[r * ATTN_TILE + c] * *(const vec *)(x + i * VEC); \
+            } \
+            for (int r = 0; r < R; r++) \
+                for (int i = 0; i < 4; i++) \
+                    *(vec *)(acc + (size_t)r * (size_t)n + d + i * VEC) = a[r][i]; \
+        } \
+        for (; d < n; d++) { \
+            for (int r = 0; r < R; r++) \
+                for (int32_t c = 0; c < n_cols; c++) \
+                    acc[(size_t)r * (size_t)n + (size_t)d] += \
+                        p[r * ATTN_TILE + c] * v[(size_t)c * (size_t)stride + (size_t)d]; \
+        } \
     }
-    for (; d + VEC <= n; d += VEC) {
-        vec a = *(vec *)(acc + d);
-        for (int32_t c = 0; c < n_cols; c++)
-            a += p[c] * *(const vec *)(v + (size_t)c * (size_t)stride + d);
-        *(vec *)(acc + d) = a;
-    }
-    for (; d < n; d++) {
-        for (int32_t c = 0; c < n_cols; c++)
-            acc[d] += p[c] * v[(size_t)c * (size_t)stride + (size_t)d];
-    }
-}
+ATTN_MIX(4)
+ATTN_MIX(1)
 
-/* One step of the online softmax for row r over columns [from, to) of the tile. */
-static void row_update(const struct rows *u, int32_t r, int32_t from, int32_t to)
+/* One step of the online softmax for row r: its scores in columns [from, to) become weights, all
+ * others 0. */
+static void row_weights(const struct rows *u, int32_t r, int32_t from, int32_t to)
 {
     const struct attn_shape *s = u->call->shape;
     float *x = u->scores + (size_t)r * ATTN_TILE, *acc = u->acc + (size_t)r * (size_t)s->head_v;
-    float best = scores_finish(s, x, from, to), total = 0;
+    float best = from < to ? scores_finish(s, x, from, to) : -INFINITY;
     vec sum = {0};
     if (best < u->max[r]) best = u->max[r];
-    if (best == -INFINITY) return;
+    if (from >= to || best == -INFINITY) {
+        memset(x, 0, ATTN_TILE * sizeof *x);
+        return;
+    }
     if (best > u->max[r] && u->sum[r] > 0) {
         float shrink = expf(u->max[r] - best);
         for (int32_t d = 0; d < s->head_v; d++) acc[d] *= shrink;
@@ -276,10 +330,19 @@ static void row_update(const struct rows *u, int32_t r, int32_t from, int32_t to
         *(vec *)(x + c) = e;
         sum += e;
     }
-    total = vec_sum(sum);
-    u->sum[r] += total;
-    axpy_rows(acc, x + from, u->v + (size_t)from * (size_t)u->v_stride, u->v_stride, to - from,
-              s->head_v);
+    u->sum[r] += vec_sum(sum);
+}
+
+static void tile_mix(const struct rows *u, int32_t from, int32_t to)
+{
+    int32_t n = u->call->shape->head_v, stride = u->v_stride, r = 0;
+    const float *v = u->v + (size_t)from * (size_t)stride;
+    for (; r + 4 <= u->n; r += 4)
+        mix_4(u->acc + (size_t)r * (size_t)n, u->scores + (size_t)r * ATTN_TILE + from, v, stride,
+              to - from, n);
+    for (; r < u->n; r++)
+        mix_1(u->acc + (size_t)r * (size_t)n, u->scores + (size_t)r * ATTN_TILE + from, v, stride,
+              to - from, n);
 }
 
 static int32_t row_first(const struct attn_shape *s, int32_t pos)
@@ -297,8 +360,9 @@ static void tile_update(const struct rows *u, int32_t base, int32_t from, int32_
         int32_t lo = row_first(s, pos) - base, hi = pos + 1 - base;
         lo = lo > from ? lo : from;
         hi = hi < to ? hi : to;
-        if (lo < hi) row_update(u, r, lo, hi);
+        row_weights(u, r, lo, hi);
     }
+    tile_mix(u, from, to);
 }
 
 static void rows_store(const struct rows *u)

@@ -7,6 +7,7 @@
 #pragma once
 #include "exec/llm/attn.h"
 #include "exec/llm/weights.h"
+#include <stdatomic.h>
 
 struct ggml_cgraph;
 struct ggml_context;
@@ -24,14 +25,23 @@ struct llm_attn_op {
     size_t scratch_bytes;
 };
 
+/* What products with q8_0 weights need when they run; one for a stage: its nodes run one after another. */
+struct llm_q8_op {
+    atomic_int next,
+        done;      /* rows are handed out in chunks; the last thread to finish clears both */
+    char *scratch; /* [n_threads] of scratch_bytes; NULL: this CPU has no kernel, ggml does it */
+    size_t scratch_bytes;
+};
+
 struct llm_graph_env { /* what stays the same for all graphs of a stage */
     const struct llm_hparams *hp;
     const struct llm_weights *weights;
     struct llm_kv_tensors kv;
     struct llm_attn_op *ops; /* [layers of the stage] */
-    const bool *paged;       /* [layers]: paged kernels, else ggml's attention */
-    bool any_masked;         /* some layer uses ggml's attention: masks are needed */
-    int32_t n_ctx;           /* of the engine: chooses LongRoPE's factors */
+    struct llm_q8_op *q8;
+    const bool *paged; /* [layers]: paged kernels, else ggml's attention */
+    bool any_masked;   /* some layer uses ggml's attention: masks are needed */
+    int32_t n_ctx;     /* of the engine: chooses LongRoPE's factors */
 };
 
 struct llm_graph_key {

@@ -14,6 +14,9 @@ struct builder {
 /* Weights of layer il (counted in the whole model); NULL when it has none of this role. */
 struct ggml_tensor *layer_weight(const struct builder *b, int32_t il, enum llm_layer_role role);
 
+/* w [k, m] times x [k, n]: [m, n]. By our own kernel where one fits, else by ggml's. */
+struct ggml_tensor *product(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x);
+
 /* x [n, ...] times w [n, m], plus bias [m] when there is one. */
 struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,
                            struct ggml_tensor *bias);

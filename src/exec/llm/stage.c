@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "exec/llm/backend.h"
 #include "exec/llm/graph.h"
+#include "exec/llm/matmul_q8.h"
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml.h>
@@ -23,7 +24,8 @@ struct llm_stage {
     struct ggml_backend_buffer *kv_buffer[2];
     struct llm_graph_env env;
     bool *paged;
-    char *scratch;                  /* 64-byte aligned */
+    struct llm_q8_op q8;
+    char *scratch; /* as allocated: the pieces of the attention and of the products */
     const struct attn_batch *batch; /* of the compute under way */
     struct ggml_backend_sched *sched;
     struct llm_graph graph;
@@ -123,15 +125,41 @@ static void attention_init(struct llm_stage *s, enum llm_attention attention)
     }
 }
 
+/* The longest row that our q8_0 kernel may get. */
+static int64_t longest_row(const struct llm_weights *w)
+{
+    int64_t k = w->model[LLM_OUTPUT] ? w->model[LLM_OUTPUT]->ne[0] : 0;
+    for (int32_t i = 0; i < w->range.last - w->range.first; i++) {
+        for (int role = 0; role < LLM_LAYER_ROLE_COUNT; role++) {
+            const struct ggml_tensor *t = w->layers[i].t[role];
+            if (t && t->type == GGML_TYPE_Q8_0 && t->ne[0] > k) k = t->ne[0];
+        }
+    }
+    return k;
+}
+
+static size_t round_up_64(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
+/* One piece per thread for attention, and one for products; both start on cache lines. */
 static sl_status scratch_alloc(struct llm_stage *s, struct sl_err *err)
 {
-    size_t bytes = s->n_layers ? attn_scratch_bytes(&s->env.ops[0].shape) : 64;
-    char *p = sl_malloc(bytes * (size_t)s->backends->n_threads + 64);
-    if (!p) return sl_err_set(err, SL_NOMEM, "attention scratch");
-    s->scratch = p;
+    size_t n = (size_t)s->backends->n_threads;
+    size_t attn = s->n_layers ? round_up_64(attn_scratch_bytes(&s->env.ops[0].shape)) : 0;
+    size_t q8 =
+        matmul_q8_available() ? round_up_64(matmul_q8_scratch_bytes(longest_row(&s->weights))) : 0;
+    char *at;
+    s->scratch = sl_malloc((attn + q8) * n + 64);
+    if (!s->scratch) return sl_err_set(err, SL_NOMEM, "scratch of %zu threads", n);
+    at = (char *)round_up_64((uintptr_t)s->scratch);
+    s->q8.scratch = q8 ? at + attn * n : NULL;
+    s->q8.scratch_bytes = q8;
+    s->env.q8 = &s->q8;
     for (int32_t i = 0; i < s->n_layers; i++) {
-        s->env.ops[i].scratch = (char *)(((uintptr_t)p + 63) & ~(uintptr_t)63);
-        s->env.ops[i].scratch_bytes = bytes;
+        s->env.ops[i].scratch = at;
+        s->env.ops[i].scratch_bytes = attn;
     }
     return SL_OK;
 }
@@ -225,9 +253,16 @@ void llm_stage_destroy(struct llm_stage *s)
     sl_free(s);
 }
 
+/* An input that no node of the graph reads has no memory: the mask of a stage whose layers are all
+ * windowed, say. */
+static bool is_read(const struct ggml_tensor *t)
+{
+    return t && t->buffer;
+}
+
 static void set_input(struct ggml_tensor *t, const void *data)
 {
-    if (t && data) ggml_backend_tensor_set(t, data, 0, ggml_nbytes(t));
+    if (is_read(t) && data) ggml_backend_tensor_set(t, data, 0, ggml_nbytes(t));
 }
 
 static int32_t highest_slot(const struct llm_batch *batch)
@@ -288,7 +323,7 @@ static sl_status mask_set(struct llm_stage *s, struct ggml_tensor *t, const stru
                           int32_t window, struct sl_err *err)
 {
     size_t n;
-    if (!t) return SL_OK;
+    if (!is_read(t)) return SL_OK;
     n = (size_t)ggml_nelements(t);
     uint16_t *mask = sl_realloc_array(s->mask, n, sizeof *mask);
     if (!mask) return sl_err_set(err, SL_NOMEM, "attention mask");
