@@ -1,9 +1,12 @@
-#include "base/suggest.h"
-#include <setjmp.h>
+/* suggest_test.c: distances that can be counted by hand. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <setjmp.h>
 #include <cmocka.h>
+
+#include "base/suggest.h"
+
 #include <string.h>
 
 static int distance(const char *a, const char *b)

@@ -1,0 +1,71 @@
+/* commands.c: the table of commands, and the way from argv to one of them. */
+#include "cli/commands.h"
+#include "base/suggest.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct cli_command commands[] = {
+    {&cmd_run_spec, cmd_run},
+    {&cmd_bench_spec, cmd_bench},
+    {&cmd_show_spec, cmd_show},
+    {&cmd_tokenize_spec, cmd_tokenize},
+    {&cmd_doctor_spec, cmd_doctor},
+    {&cmd_debug_spec, cmd_debug},
+    {&cmd_help_spec, cmd_help},
+    {&cmd_version_spec, cmd_version},
+    {NULL, NULL},
+};
+
+const struct cli_command *cli_commands(void)
+{
+    return commands;
+}
+
+const struct cli_command *cli_command_find(const char *name)
+{
+    for (const struct cli_command *c = commands; c->spec; c++) {
+        if (strcmp(c->spec->name, name) == 0) return c;
+    }
+    return NULL;
+}
+
+int cli_unknown_command(const char *name)
+{
+    const char *nearest = NULL;
+    int least = SL_SUGGEST_DISTANCE + 1;
+    for (const struct cli_command *c = commands; c->spec; c++) {
+        size_t n = strlen(c->spec->name);
+        int distance = sl_edit_distance(name, strlen(name), c->spec->name, n);
+        if (distance >= least || distance >= (int)n) continue;
+        least = distance;
+        nearest = c->spec->name;
+    }
+    fprintf(stderr, "starlane: unknown command \"%.60s\"; ", name);
+    if (nearest)
+        fprintf(stderr, "did you mean %s?\n", nearest);
+    else
+        fprintf(stderr, "starlane help lists them\n");
+    return CLI_USAGE;
+}
+
+/* What people type before they know the commands. */
+static const char *name_of(const char *arg)
+{
+    if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) return "help";
+    if (strcmp(arg, "--version") == 0 || strcmp(arg, "-V") == 0) return "version";
+    return arg;
+}
+
+int cli_main(int argc, char **argv)
+{
+    /* A closed stdout is an error of write(), which each command treats as its end. */
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        fprintf(stderr, "starlane: which command? starlane help lists them; to begin: "
+                        "starlane run starling \"Once upon a time\"\n");
+        return CLI_USAGE;
+    }
+    const struct cli_command *command = cli_command_find(name_of(argv[1]));
+    return command ? command->run(argc - 1, argv + 1) : cli_unknown_command(argv[1]);
+}

@@ -1,0 +1,135 @@
+#include "cli/run_report.h"
+#include "base/cpu.h"
+#include "base/json.h"
+#include "cli/cli.h"
+#include <stdio.h>
+
+static double per_second(int64_t n, int64_t ns)
+{
+    return n > 0 && ns > 0 ? (double)n * 1e9 / (double)ns : 0;
+}
+
+static double ms(int64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+double run_prompt_tps(const struct engine_usage *usage)
+{
+    return per_second(usage->n_prompt - usage->n_cached, usage->prefill_ns);
+}
+
+double run_generation_tps(const struct engine_usage *usage)
+{
+    /* The first token comes out of the prompt's last step: decoding made the others. */
+    return per_second(usage->n_generated - 1, usage->decode_ns);
+}
+
+const char *run_report_note(const struct engine *engine, const struct answer *answer)
+{
+    const struct engine_usage *u = &answer->usage;
+    bool is_full = u->n_prompt + u->n_generated >= llm_engine_n_ctx(engine);
+    if (answer->finish == ENGINE_FINISH_LENGTH && is_full)
+        return "the context is full; --ctx gives a larger one";
+    return answer->finish == ENGINE_FINISH_CANCELLED ? "interrupted" : NULL;
+}
+
+static int64_t first_token_ns(const struct run_report *r)
+{
+    int64_t at = r->answer->first_token_at_ns;
+    return at ? at - cli_start_ns : 0;
+}
+
+static void print_memory(const struct engine *engine)
+{
+    struct engine_stats s;
+    char weights[CLI_BYTES_TEXT_MAX], kv[CLI_BYTES_TEXT_MAX];
+    char compute[CLI_BYTES_TEXT_MAX], rss[CLI_BYTES_TEXT_MAX];
+    engine_stats(engine, &s);
+    fprintf(stderr, "memory       weights %s mapped, KV cache %s, compute %s; resident %s\n",
+            cli_bytes_text(s.weight_bytes, weights), cli_bytes_text(s.kv_bytes, kv),
+            cli_bytes_text(s.compute_bytes, compute), cli_bytes_text(sl_mem_rss_bytes(), rss));
+}
+
+void run_report_print(const struct run_report *r)
+{
+    const struct engine_usage *u = &r->answer->usage;
+    const char *note = run_report_note(r->engine, r->answer);
+    if (note) fprintf(stderr, "\n(%s)", note);
+    fprintf(stderr, "\nprompt       %5d tokens %10.1f tokens/s\n", u->n_prompt, run_prompt_tps(u));
+    fprintf(stderr, "generation   %5d tokens %10.1f tokens/s\n", u->n_generated,
+            run_generation_tps(u));
+    if (r->answer->first_token_at_ns)
+        fprintf(stderr, "first token  %.1f ms after the start, %.1f ms of them to load\n",
+                ms(first_token_ns(r)), ms(r->loaded_ns - cli_start_ns));
+    print_memory(r->engine);
+}
+
+static void json_usage(struct sl_json *j, const struct engine_usage *u)
+{
+    sl_json_key(j, "usage");
+    sl_json_object(j);
+    sl_json_kv_int(j, "prompt_tokens", u->n_prompt);
+    sl_json_kv_int(j, "completion_tokens", u->n_generated);
+    sl_json_kv_int(j, "total_tokens", (int64_t)u->n_prompt + u->n_generated);
+    sl_json_key(j, "prompt_tokens_details");
+    sl_json_object(j);
+    sl_json_kv_int(j, "cached_tokens", u->n_cached);
+    sl_json_object_end(j);
+    sl_json_object_end(j);
+}
+
+static void json_timings(struct sl_json *j, const struct run_report *r)
+{
+    const struct engine_usage *u = &r->answer->usage;
+    sl_json_key(j, "timings");
+    sl_json_object(j);
+    sl_json_kv_num(j, "load_ms", ms(r->loaded_ns - cli_start_ns));
+    sl_json_kv_num(j, "first_token_ms", ms(first_token_ns(r)));
+    sl_json_kv_num(j, "prompt_ms", ms(u->prefill_ns));
+    sl_json_kv_num(j, "prompt_tps", run_prompt_tps(u));
+    sl_json_kv_num(j, "generation_ms", ms(u->decode_ns));
+    sl_json_kv_num(j, "generation_tps", run_generation_tps(u));
+    sl_json_object_end(j);
+}
+
+static void json_memory(struct sl_json *j, const struct engine *engine)
+{
+    struct engine_stats s;
+    engine_stats(engine, &s);
+    sl_json_key(j, "memory");
+    sl_json_object(j);
+    sl_json_kv_int(j, "weight_bytes", (int64_t)s.weight_bytes);
+    sl_json_kv_int(j, "kv_bytes", (int64_t)s.kv_bytes);
+    sl_json_kv_int(j, "compute_bytes", (int64_t)s.compute_bytes);
+    sl_json_kv_int(j, "resident_bytes", (int64_t)sl_mem_rss_bytes());
+    sl_json_object_end(j);
+}
+
+sl_status run_report_json(const struct run_report *r, struct sl_buf *out)
+{
+    const struct answer *a = r->answer;
+    const int32_t *ids = (const int32_t *)(const void *)a->tokens.data;
+    struct sl_json json;
+    sl_json_begin(&json, out, false);
+    sl_json_object(&json);
+    sl_json_kv_str(&json, "model", r->model_path);
+    sl_json_key(&json, "prompt");
+    sl_json_strn(&json, r->prompt, r->n_prompt);
+    sl_json_key(&json, "text");
+    sl_json_strn(&json, a->text.data, a->text.len);
+    sl_json_key(&json, "tokens");
+    sl_json_array(&json);
+    for (size_t i = 0; i < a->tokens.len / sizeof *ids; i++) sl_json_int(&json, ids[i]);
+    sl_json_array_end(&json);
+    sl_json_kv_str(&json, "finish_reason", engine_finish_name(a->finish));
+    sl_json_kv_int(&json, "seed", (int64_t)r->seed);
+    sl_json_kv_int(&json, "threads", llm_engine_n_threads(r->engine));
+    sl_json_kv_int(&json, "context", llm_engine_n_ctx(r->engine));
+    json_usage(&json, &a->usage);
+    json_timings(&json, r);
+    json_memory(&json, r->engine);
+    sl_json_object_end(&json);
+    sl_status status = sl_json_end(&json);
+    return status == SL_OK ? sl_buf_addc(out, '\n') : status;
+}
