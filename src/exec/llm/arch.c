@@ -97,7 +97,7 @@ static int32_t read_int(struct reader *rd, const char *key, int64_t lo, int64_t 
                                 kv->is_array ? "differs between layers" : "not an integer");
     else if (!kv && absent < lo)
         rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s: missing", full);
-    else if (kv && (v < lo || v > hi))
+    else if (v < lo || v > hi) /* a default made of other keys may be so, too */
         rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s: %lld is not within %lld..%lld", full,
                                 (long long)v, (long long)lo, (long long)hi);
     return rd->status == SL_OK ? (int32_t)v : 0;
@@ -158,10 +158,9 @@ static void read_sizes(struct reader *rd, struct llm_hparams *hp)
         rd->status = sl_err_set(rd->err, SL_CORRUPT,
                                 "%s.attention.head_count: %d is no multiple of head_count_kv %d",
                                 rd->arch, hp->n_head, hp->n_head_kv);
-    else if (rd->status == SL_OK && (hp->n_rot % 2 || hp->head_k > LLM_HEAD_DIM_MAX))
-        rd->status =
-            sl_err_set(rd->err, SL_CORRUPT, "%s.rope.dimension_count: %d is odd or too large",
-                       rd->arch, hp->n_rot);
+    else if (rd->status == SL_OK && hp->n_rot % 2)
+        rd->status = sl_err_set(rd->err, SL_CORRUPT, "%s.rope.dimension_count: %d is odd", rd->arch,
+                                hp->n_rot);
 }
 
 static void read_window(struct reader *rd, struct llm_hparams *hp)
@@ -250,19 +249,20 @@ static void read_rope(struct reader *rd, struct llm_hparams *hp)
 
 static void read_mla(struct reader *rd, struct llm_hparams *hp)
 {
+    char full[128];
+    if (rd->status == SL_OK && !reader_find(rd, "attention.key_length_mla", full))
+        rd->status = sl_err_set(rd->err, SL_UNSUPPORTED,
+                                "%s: missing: an old file, with keys and values in one tensor; "
+                                "convert the model again",
+                                full);
     hp->q_lora = read_int(rd, "attention.q_lora_rank", 0, LLM_DIM_MAX, 0);
-    hp->kv_lora = read_int(rd, "attention.kv_lora_rank", 1, LLM_HEAD_DIM_MAX, -1);
-    hp->mla_head_k = read_int(rd, "attention.key_length_mla", 1, LLM_HEAD_DIM_MAX, 0);
-    hp->mla_head_v = read_int(rd, "attention.value_length_mla", 1, LLM_HEAD_DIM_MAX, 0);
-    if (rd->status != SL_OK) return;
-    if (!hp->mla_head_k) { /* old files: key_length and value_length are the decompressed sizes */
-        hp->mla_head_k = hp->head_k;
-        hp->mla_head_v = hp->head_v;
-    }
+    hp->kv_lora = read_int(rd, "attention.kv_lora_rank", 1, LLM_HEAD_DIM_MAX - hp->n_rot, -1);
+    hp->mla_head_k = read_int(rd, "attention.key_length_mla", 1, LLM_HEAD_DIM_MAX, -1);
+    hp->mla_head_v = read_int(rd, "attention.value_length_mla", 1, LLM_HEAD_DIM_MAX, -1);
     hp->head_k = hp->kv_lora + hp->n_rot;
     hp->head_v = hp->kv_lora;
     hp->n_head_kv = 1;
-    if (hp->mla_head_k <= hp->n_rot || hp->head_k > LLM_HEAD_DIM_MAX)
+    if (rd->status == SL_OK && hp->mla_head_k <= hp->n_rot)
         rd->status = sl_err_set(rd->err, SL_CORRUPT,
                                 "%s.attention.key_length_mla: %d leaves nothing beside %d rotated",
                                 rd->arch, hp->mla_head_k, hp->n_rot);
@@ -297,7 +297,9 @@ static void read_experts(struct reader *rd, struct llm_hparams *hp)
 {
     hp->n_expert = read_int(rd, "expert_count", 0, LLM_EXPERTS_MAX, 0);
     if (rd->status != SL_OK || !hp->n_expert) return;
-    hp->n_expert_used = read_int(rd, "expert_used_count", 1, hp->n_expert, -1);
+    hp->n_expert_used =
+        read_int(rd, "expert_used_count", 1,
+                 hp->n_expert < LLM_EXPERTS_USED_MAX ? hp->n_expert : LLM_EXPERTS_USED_MAX, -1);
     hp->n_expert_shared = read_int(rd, "expert_shared_count", 0, 64, 0);
     hp->n_ff_expert = read_int(rd, "expert_feed_forward_length", 1, LLM_DIM_MAX, hp->n_ff);
     hp->n_layer_dense = read_int(rd, "leading_dense_block_count", 0, hp->n_layer, 0);

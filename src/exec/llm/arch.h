@@ -15,6 +15,8 @@ struct gguf_file;
 #define LLM_DIM_MAX (1 << 20) /* bound of every width, so that products fit in 64 bits */
 #define LLM_VOCAB_MAX (1 << 24)
 #define LLM_EXPERTS_MAX 1024
+/* Per token. Each is two nodes of the graph, and ggml takes 22 KB of address space a node. */
+#define LLM_EXPERTS_USED_MAX 64
 /* scratch of the attention kernels; DeepSeek's 576 is the largest today */
 #define LLM_HEAD_DIM_MAX 1024
 
@@ -86,9 +88,8 @@ struct llm_hparams {
     float yarn_ext, yarn_attn, yarn_beta_fast, yarn_beta_slow;
     int32_t n_ctx_orig;
     /* MLA */
-    int32_t q_lora, kv_lora; /* q_lora 0: queries are not compressed (V2-Lite) */
-    /* decompressed head sizes; 0 in old files, which have attn_kv_b */
-    int32_t mla_head_k, mla_head_v;
+    int32_t q_lora, kv_lora;        /* q_lora 0: queries are not compressed (V2-Lite) */
+    int32_t mla_head_k, mla_head_v; /* decompressed head sizes */
     /* experts */
     int32_t n_expert, n_expert_used, n_expert_shared, n_ff_expert, n_layer_dense;
     int32_t n_expert_groups, n_expert_groups_used;

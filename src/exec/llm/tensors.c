@@ -198,6 +198,7 @@ sl_status llm_tensor_lookup(const struct gguf_file *file, int layer,
     *out = t;
     if (!t && spec->required) return sl_err_set(err, SL_CORRUPT, "tensor %s: missing", name);
     if (!t) return SL_OK;
+    if (!t->n_dims) return sl_err_set(err, SL_CORRUPT, "tensor %s: no dimensions", name);
     bool same = true;
     for (int i = 0; i < GGUF_DIMS_MAX; i++)
         same = same && t->ne[i] == (i < spec->n_dims ? spec->ne[i] : 1);
