@@ -23,7 +23,7 @@
 static const struct sl_opt opts[] = {
     {"max-tokens", 'n', SL_OPT_INT, FIELD(max_tokens), 1, 1 << 24, "N", NULL, "256",
      "Most tokens of an answer."},
-    {"temp", 't', SL_OPT_FLOAT, FIELD(temp), 0, 100, "T", NULL, "0.8",
+    {"temp", 0, SL_OPT_FLOAT, FIELD(temp), 0, 100, "T", NULL, "0.8",
      "Temperature; 0 always takes the likeliest token."},
     {"top-p", 0, SL_OPT_FLOAT, FIELD(top_p), 0, 1, "P", NULL, "0.95",
      "Draw from the likeliest tokens that together have this probability; 1: from all."},
@@ -43,7 +43,7 @@ static const struct sl_opt opts[] = {
      "Go on where the model would end."},
     {"ctx", 'c', SL_OPT_INT, FIELD(ctx), 0, 1 << 22, "N", NULL, "0",
      "Context: most tokens of prompt and answers; 0: the model's own, at most 4096."},
-    {"threads", 0, SL_OPT_INT, FIELD(threads), 0, 512, "N", NULL, "0",
+    {"threads", 't', SL_OPT_INT, FIELD(threads), 0, 512, "N", NULL, "0",
      "Threads that compute; 0: as many as this process may use."},
     {"kv", 0, SL_OPT_ENUM, FIELD(kv), 0, 0, "TYPE", "f16,q8_0,f32", "f16",
      "How keys and values are kept; q8_0 takes about half of f16."},

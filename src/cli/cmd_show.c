@@ -6,6 +6,7 @@
 #include "cli/model_path.h"
 #include "exec/llm/arch.h"
 #include "exec/llm/gguf.h"
+#include "exec/llm/tensors.h"
 #include "exec/llm/tokenizer.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -45,6 +46,7 @@ struct model {
     struct model_info info;
     struct llm_hparams hp; /* when hp_err.status is SL_OK */
     struct sl_err hp_err;  /* why this engine does not run it */
+    struct sl_err weights_err;
     struct tokenizer *tok; /* NULL: tok_err says why */
     struct sl_err tok_err;
 };
@@ -101,7 +103,7 @@ static void json_metadata(struct sl_json *j, const struct model *m)
 static void json_architecture(struct sl_json *j, const struct model *m)
 {
     const struct llm_hparams *hp = &m->hp;
-    sl_json_kv_bool(j, "runs", m->hp_err.status == SL_OK && m->tok);
+    sl_json_kv_bool(j, "runs", m->weights_err.status == SL_OK && m->tok);
     sl_json_key(j, "architecture");
     if (m->hp_err.status != SL_OK) {
         sl_json_null(j);
@@ -228,6 +230,8 @@ static void text_architecture(struct page *p, const struct model *m)
         add(p, "  %-16s no: %s\n", "runs here", m->hp_err.text);
         return;
     }
+    if (m->weights_err.status != SL_OK)
+        add(p, "  %-16s no: %s\n", "runs here", m->weights_err.text);
     add(p, "  %-16s %s\n", "architecture", hp->arch->name);
     add(p, "  %-16s %s\n", "parameters", count_text(m->info.n_params, count));
     add(p, "  %-16s %d tokens\n", "context", hp->n_ctx_train);
@@ -336,10 +340,15 @@ static sl_status write_text(const struct model *m, const struct options *o, stru
 static sl_status open_model(struct model *m, const char *path, struct sl_err *err)
 {
     m->path = path;
-    if (gguf_open(path, &m->file, err) != SL_OK) return sl_err_prefix(err, "%s", path);
+    sl_status status = gguf_open(path, &m->file, err);
+    if (status != SL_OK) return status;
     model_info_read(m->file, &m->info);
     m->hp_err.status = llm_hparams_read(m->file, &m->hp, &m->hp_err);
     m->tok_err.status = tokenizer_create(m->file, &m->tok, &m->tok_err);
+    struct llm_range all = {0, m->hp.n_layer, true, true};
+    m->weights_err.status = m->hp_err.status;
+    if (m->hp_err.status == SL_OK)
+        m->weights_err.status = llm_tensors_check(m->file, &m->hp, &all, &m->weights_err);
     return SL_OK;
 }
 

@@ -122,8 +122,8 @@ static sl_status tokenize(const struct options *o, const char *model, struct sl_
     sl_status status = model_path_find(model, path, err);
     if (status == SL_OK) {
         status = gguf_open(path, &file, err);
-        if (status == SL_OK) status = tokenizer_create(file, &tok, err);
-        if (status != SL_OK) status = sl_err_prefix(err, "%s", path);
+        if (status == SL_OK && (status = tokenizer_create(file, &tok, err)) != SL_OK)
+            sl_err_prefix(err, "%s", path);
     }
     if (status == SL_OK) status = cli_read_stdin(&text, err);
     if (status == SL_OK) status = (o->decode ? decode : encode)(o, tok, &text, out, err);

@@ -46,8 +46,11 @@ static void print_memory(const struct engine *engine)
     char weights[CLI_BYTES_TEXT_MAX], kv[CLI_BYTES_TEXT_MAX];
     char compute[CLI_BYTES_TEXT_MAX], rss[CLI_BYTES_TEXT_MAX];
     engine_stats(engine, &s);
-    fprintf(stderr, "memory       weights %s mapped, KV cache %s, compute %s; resident %s\n",
-            cli_bytes_text(s.weight_bytes, weights), cli_bytes_text(s.kv_bytes, kv),
+    fprintf(stderr, "memory       weights %s mapped",
+            cli_bytes_text(s.weight_bytes - s.weight_copied_bytes, weights));
+    if (s.weight_copied_bytes)
+        fprintf(stderr, " and %s copied", cli_bytes_text(s.weight_copied_bytes, weights));
+    fprintf(stderr, ", KV cache %s, compute %s; resident %s\n", cli_bytes_text(s.kv_bytes, kv),
             cli_bytes_text(s.compute_bytes, compute), cli_bytes_text(sl_mem_rss_bytes(), rss));
 }
 
@@ -100,6 +103,7 @@ static void json_memory(struct sl_json *j, const struct engine *engine)
     sl_json_key(j, "memory");
     sl_json_object(j);
     sl_json_kv_int(j, "weight_bytes", (int64_t)s.weight_bytes);
+    sl_json_kv_int(j, "weight_copied_bytes", (int64_t)s.weight_copied_bytes);
     sl_json_kv_int(j, "kv_bytes", (int64_t)s.kv_bytes);
     sl_json_kv_int(j, "compute_bytes", (int64_t)s.compute_bytes);
     sl_json_kv_int(j, "resident_bytes", (int64_t)sl_mem_rss_bytes());

@@ -103,7 +103,8 @@ struct engine_stats {
     uint64_t kv_bytes; /* allocated for keys and values */
     /* of the model's tensors that are loaded (mapped or copied) */
     uint64_t weight_bytes;
-    uint64_t compute_bytes; /* graph buffers */
+    uint64_t weight_copied_bytes; /* of them, those copied from the file rather than mapped */
+    uint64_t compute_bytes;       /* graph buffers */
     uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_preemptions;
     uint64_t n_graph_builds, n_graph_reuses;
 };

@@ -194,6 +194,16 @@ struct join {
     float score;
 };
 
+/* a, between and b one after another; what does not fit is cut. */
+static void glue(char *out, size_t size, const char *a, const char *between, const char *b)
+{
+    const char *parts[] = {a, between, b};
+    size_t len = 0;
+    for (int i = 0; i < 3; i++)
+        for (const char *c = parts[i]; *c && len + 1 < size; c++) out[len++] = *c;
+    out[len] = '\0';
+}
+
 /* Random joins of what letters and earlier joins give. */
 static void random_joins(struct join joins[N_JOINS])
 {
@@ -207,7 +217,7 @@ static void random_joins(struct join joins[N_JOINS])
                 snprintf(sides[side], JOINED_MAX, "%.*s", JOINED_MAX / 2,
                          joins[from - N_LETTERS].both);
         }
-        snprintf(joins[i].both, sizeof joins[i].both, "%s%s", joins[i].left, joins[i].right);
+        glue(joins[i].both, sizeof joins[i].both, joins[i].left, "", joins[i].right);
         joins[i].score = -(float)prop_draw(10); /* equal scores are common */
     }
 }
@@ -225,7 +235,9 @@ static void split_letters(const char *word, struct parts *p)
 
 static void join_at(struct parts *p, size_t i)
 {
-    strncat(p->text[i], p->text[i + 1], WORD_MAX - strlen(p->text[i]));
+    char both[WORD_MAX + 1];
+    glue(both, sizeof both, p->text[i], "", p->text[i + 1]);
+    memcpy(p->text[i], both, sizeof both);
     memmove(p->text + i + 1, p->text + i + 2, (p->n - i - 2) * sizeof *p->text);
     p->n--;
 }
@@ -248,7 +260,7 @@ static void merge_by_rank(const struct join *joins, struct parts *p)
 static const struct join *find_joined(const struct join *joins, const char *a, const char *b)
 {
     char both[2 * WORD_MAX + 1];
-    snprintf(both, sizeof both, "%s%s", a, b);
+    glue(both, sizeof both, a, "", b);
     for (size_t i = 0; i < N_JOINS; i++)
         if (strcmp(joins[i].both, both) == 0) return &joins[i];
     return NULL;
@@ -329,7 +341,7 @@ static void check_merging(bool by_score)
         tiny_array(&g, "tokenizer.ggml.merges", GGUF_STRING, N_JOINS);
         for (size_t i = 0; i < N_JOINS; i++) {
             char merge[2 * JOINED_MAX + 2];
-            snprintf(merge, sizeof merge, "%s %s", joins[i].left, joins[i].right);
+            glue(merge, sizeof merge, joins[i].left, " ", joins[i].right);
             tiny_str_raw(&g, merge, strlen(merge));
         }
         open_tokenizer(&g, &file, &tok);

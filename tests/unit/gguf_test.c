@@ -401,7 +401,8 @@ static void types_are_as_large_as_ggmls(void **state)
         }
         assert_int_equal(elements, ggml_blck_size((enum ggml_type)type));
         assert_int_equal(bytes, ggml_type_size((enum ggml_type)type));
-        assert_string_equal(gguf_tensor_type_name((uint32_t)type), ggml_type_name((enum ggml_type)type));
+        assert_string_equal(gguf_tensor_type_name((uint32_t)type),
+                            ggml_type_name((enum ggml_type)type));
     }
 }
 

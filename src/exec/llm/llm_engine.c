@@ -173,12 +173,16 @@ sl_status llm_engine_load(const char *path, const struct llm_engine_cfg *cfg, st
     sl_status status;
     if (!e) return sl_err_set(err, SL_NOMEM, "load %s", path);
     e->cfg = *cfg;
-    status = gguf_open(path, &e->file, err);
-    if (status == SL_OK) status = load_parts(e, err);
-    if (status == SL_OK) status = engine_create(&llm_ops, e, out, err);
-    if (status == SL_OK) return SL_OK;
+    status = gguf_open(path, &e->file, err); /* its message names the file */
+    if (status == SL_OK) {
+        status = load_parts(e, err);
+        if (status == SL_OK) status = engine_create(&llm_ops, e, out, err);
+        if (status == SL_OK) return SL_OK;
+        sl_err_prefix(err, "%s", path);
+    }
     free_parts(e);
-    return err ? sl_err_prefix(err, "load %s", path) : status;
+    sl_err_prefix(err, "load");
+    return status;
 }
 
 static bool id_in_use(const struct llm_engine *e, uint64_t id)
@@ -431,6 +435,7 @@ static void llm_stats(const void *self, struct engine_stats *out)
         llm_stage_stats(e->stages[i], &s);
         out->kv_bytes += s.kv_bytes;
         out->weight_bytes += s.mapped_bytes + s.copied_bytes;
+        out->weight_copied_bytes += s.copied_bytes;
         out->compute_bytes += s.compute_bytes;
         out->n_graph_builds += s.n_graph_builds;
         out->n_graph_reuses += s.n_graph_reuses;

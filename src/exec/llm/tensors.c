@@ -213,3 +213,33 @@ sl_status llm_tensor_lookup(const struct gguf_file *file, int layer,
                           gguf_tensor_type_name(t->type));
     return SL_OK;
 }
+
+static sl_status check_model_tensors(const struct gguf_file *file, const struct llm_hparams *hp,
+                                     const struct llm_range *range, struct sl_err *err)
+{
+    sl_status status = SL_OK;
+    for (int role = 0; role < LLM_MODEL_ROLE_COUNT && status == SL_OK; role++) {
+        const struct gguf_tensor *t;
+        struct llm_tensor_spec spec;
+        bool tail = role == LLM_OUTPUT || role == LLM_OUTPUT_NORM;
+        llm_model_tensor(hp, (enum llm_tensor_role)role, &spec);
+        if ((role == LLM_TOKEN_EMBD && !range->embeds) || (tail && !range->heads)) continue;
+        status = llm_tensor_lookup(file, -1, &spec, &t, err);
+    }
+    return status;
+}
+
+sl_status llm_tensors_check(const struct gguf_file *file, const struct llm_hparams *hp,
+                            const struct llm_range *range, struct sl_err *err)
+{
+    sl_status status = check_model_tensors(file, hp, range, err);
+    for (int32_t il = range->first; il < range->last; il++) {
+        for (int role = 0; role < LLM_LAYER_ROLE_COUNT && status == SL_OK; role++) {
+            const struct gguf_tensor *t;
+            struct llm_tensor_spec spec;
+            if (llm_layer_tensor(hp, il, (enum llm_layer_role)role, &spec))
+                status = llm_tensor_lookup(file, il, &spec, &t, err);
+        }
+    }
+    return status;
+}

@@ -217,6 +217,13 @@ static sl_status make_tensors(struct loader *ld)
     return SL_OK;
 }
 
+/* The output head that is the embedding again. */
+static bool is_tied(const struct loader *ld, const struct item *it)
+{
+    return it->dst == &ld->w->model[LLM_OUTPUT] && ld->w->model[LLM_TOKEN_EMBD] &&
+           !strcmp(it->src->name, "token_embd.weight");
+}
+
 static sl_status map_shards(struct loader *ld)
 {
     const struct gguf_file *file = ld->cfg->file;
@@ -237,7 +244,7 @@ static sl_status map_shards(struct loader *ld)
             return sl_err_set(ld->err, SL_INTERNAL, "tensor %s: cannot be used in place",
                               it->src->name);
         ggml_backend_buffer_set_usage(*map, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-        w->mapped_bytes += it->src->n_bytes;
+        if (!is_tied(ld, it)) w->mapped_bytes += it->src->n_bytes;
     }
     return SL_OK;
 }
@@ -271,12 +278,6 @@ static void drop_pages(const struct gguf_tensor *t)
               from = ((uintptr_t)t->data + page - 1) & ~(page - 1);
     uintptr_t to = ((uintptr_t)t->data + t->n_bytes) & ~(page - 1);
     if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
-}
-
-static bool is_tied(const struct loader *ld, const struct item *it)
-{
-    return it->dst == &ld->w->model[LLM_OUTPUT] && ld->w->model[LLM_TOKEN_EMBD] &&
-           !strcmp(it->src->name, "token_embd.weight");
 }
 
 static void copy_tensors(struct loader *ld)
