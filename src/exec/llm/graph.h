@@ -25,7 +25,8 @@ struct llm_attn_op {
     size_t scratch_bytes;
 };
 
-/* What products with q8_0 weights need when they run; one for a stage: its nodes run one after another. */
+/* What products with q8_0 weights need when they run; one for a stage: its nodes run one after
+ * another. */
 struct llm_q8_op {
     atomic_int next,
         done;      /* rows are handed out in chunks; the last thread to finish clears both */

@@ -1,11 +1,12 @@
-/* matmul_q8_kernel.h: the body of the kernels matmul_q8_*, compiled once per instruction set by the files
- * that include it after defining KERNEL (the name), BLOCKS (q8_0 blocks per vector), the types bvec
- * and fvec, and the operations on them.
+/* matmul_q8_kernel.h: the body of the kernels matmul_q8_*, compiled once per instruction set by
+ * the files that include it after defining KERNEL (the name), BLOCKS (q8_0 blocks per vector),
+ * the types bvec and fvec, and the operations on them.
  *
- * VNNI multiplies unsigned by signed bytes. Weights become unsigned by adding 128 (flipping the top
- * bit), which adds 128 * sum(x) to each lane: every column carries vectors of -128 * sum(x) from
- * which the sums start. One vector of one row and one column then costs a move, a dot product, a
- * conversion, a product with the column's scales and a fused multiply-add with the row's. */
+ * VNNI multiplies unsigned by signed bytes. Weights become unsigned by adding 128 (flipping the
+ * top bit), which adds 128 * sum(x) to each lane: every column carries vectors of -128 * sum(x)
+ * from which the sums start. One vector of one row and one column then costs a move, a dot
+ * product, a conversion, a product with the column's scales and a fused multiply-add with the
+ * row's. */
 #include "exec/llm/matmul_q8.h"
 
 #include <immintrin.h>
@@ -170,8 +171,8 @@ TILE(4, 4)
 TILE(4, 1)
 TILE(1, 1)
 
-/* One column by one row straight from the file's layout: what decoding one sequence does, where memory
- * is the limit: the rows are one stream, asked for ahead. Same sums as the tiles'. */
+/* One column by one row straight from the file's layout: what decoding one sequence does, where
+ * memory is the limit: the rows are one stream, asked for ahead. Same sums as the tiles'. */
 static void one_column(const struct operands *o, const struct matmul_q8 *mm, int64_t row, float *y)
 {
     const char *w = (const char *)mm->w + (size_t)row * mm->row_bytes;

@@ -92,7 +92,7 @@ SL_CHECK sl_status llm_tensor_lookup(const struct gguf_file *file, int layer,
                                      const struct llm_tensor_spec *spec,
                                      const struct gguf_tensor **out, struct sl_err *err);
 
-/* Are all tensors of the range there, with the types and shapes the hyper-parameters ask for? Errors as
- * llm_tensor_lookup. */
+/* Are all tensors of the range there, with the types and shapes the hyper-parameters ask for?
+ * Errors as llm_tensor_lookup. */
 SL_CHECK sl_status llm_tensors_check(const struct gguf_file *file, const struct llm_hparams *hp,
                                      const struct llm_range *range, struct sl_err *err);
