@@ -154,6 +154,14 @@ static void test_deepseek_v3(void **state)
     assert_true(llm_layer_is_moe(&hp, 1));
 }
 
+static void test_layers_for_prediction_are_left_out(void **state)
+{
+    (void)state;
+    struct llm_hparams hp =
+        hparams_of(EDITED("deepseek2-v3", SET_U32("deepseek2.nextn_predict_layers", 1)));
+    assert_int_equal(hp.n_layer, 3);
+}
+
 static void test_deepseek_lite(void **state)
 {
     (void)state;
@@ -444,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_gemma3_has_windows_with_a_base_of_their_own),
         cmocka_unit_test(test_gpt_oss),
         cmocka_unit_test(test_deepseek_v3),
+        cmocka_unit_test(test_layers_for_prediction_are_left_out),
         cmocka_unit_test(test_deepseek_lite),
         cmocka_unit_test(test_what_may_be_absent),
         cmocka_unit_test(test_sizes_out_of_bounds),

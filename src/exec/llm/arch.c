@@ -142,6 +142,10 @@ static void read_vocab(struct reader *rd, struct llm_hparams *hp)
 static void read_sizes(struct reader *rd, struct llm_hparams *hp)
 {
     hp->n_layer = read_int(rd, "block_count", 1, LLM_LAYERS_MAX, -1);
+    /* Blocks for multi-token prediction stand behind the model's own layers (DeepSeek-V3); they
+     * are not used. */
+    if (rd->status == SL_OK)
+        hp->n_layer -= read_int(rd, "nextn_predict_layers", 0, hp->n_layer - 1, 0);
     hp->n_embd = read_int(rd, "embedding_length", 1, LLM_DIM_MAX, -1);
     hp->n_ctx_train = read_int(rd, "context_length", 1, INT32_MAX, -1);
     hp->n_ff = read_int(rd, "feed_forward_length", 0, LLM_DIM_MAX, 0);
