@@ -52,6 +52,8 @@ struct engine *collect_load(struct collect *c, const char *path, struct llm_engi
 {
     struct sl_err err = SL_ERR_INIT;
     memset(c, 0, sizeof *c);
+    if (!cfg->n_threads)
+        cfg->n_threads = 1; /* ggml's threads wait actively: slow on a busy machine */
     cfg->on_event = collect_event;
     cfg->event_ctx = c;
     if (llm_engine_load(path, cfg, &c->engine, &err) != SL_OK) fail_msg("%s", err.text);

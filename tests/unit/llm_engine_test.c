@@ -144,7 +144,7 @@ static void test_bundled_model_under_memory_pressure(void **state)
     llm_engine_cfg_default(&cfg);
     cfg.n_ctx = 240; /* the pool holds little more than one sequence: preemption all the time */
     cfg.n_batch = 48;
-    cfg.n_threads = 2;
+
     together_equals_alone(model_path("starling.gguf"), cfg);
 }
 

@@ -95,11 +95,11 @@ static void generate(struct engine *engine, struct outcome *o)
     assert_int_equal(o->n_done, 1);
 }
 
-/* The part of the message behind "load <path>: ". */
+/* The part of the message behind "load: <path>: ". */
 static const char *reason(const char *path, const struct sl_err *err)
 {
     char prefix[MODEL_PATH_MAX + 16];
-    snprintf(prefix, sizeof prefix, "load %s: ", path);
+    snprintf(prefix, sizeof prefix, "load: %s: ", path);
     if (strncmp(err->text, prefix, strlen(prefix))) fail_msg("%s: \"%s\"", doing, err->text);
     return err->text + strlen(prefix);
 }

@@ -5,15 +5,18 @@
 #include <math.h>
 #include <string.h>
 
-typedef float vec __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
+typedef float vec __attribute__((vector_size(VEC * 4)));
+typedef int32_t ivec __attribute__((vector_size(VEC * 4)));
+/* A vector somewhere in an array of floats. Values must not have this type: the compiler may spill
+ * them with moves that want the natural alignment. */
+typedef float vec_at __attribute__((vector_size(VEC * 4), aligned(4), may_alias));
 
 struct q8_block { /* ggml's q8_0: 32 values share one half-precision scale */
     uint16_t scale;
     int8_t v[32];
 };
 
-typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float quad __attribute__((vector_size(16)));
 
 #define SHUFFLE(a, b, order) __builtin_shufflevector(a, b, order)
 /* Lanes of a and b alternating within each group of four, from its low and from its high half;
@@ -97,7 +100,7 @@ static inline vec vec_exp(vec x)
 static void row_from_f16(float *dst, const uint16_t *src, int32_t n)
 {
     int32_t i = 0;
-    for (; i + VEC <= n; i += VEC) *(vec *)(dst + i) = load_f16(src + i);
+    for (; i + VEC <= n; i += VEC) *(vec_at *)(dst + i) = load_f16(src + i);
     for (; i < n; i++) dst[i] = half_to_float(src[i]);
 }
 
@@ -156,8 +159,8 @@ static inline void vec_sum4(const vec v[4], float out[4])
         int32_t d = 0; \
         for (; d + VEC <= n; d += VEC) { \
             for (int c = 0; c < 4; c++) { \
-                vec x = *(const vec *)(k + (size_t)c * (size_t)n + d); \
-                for (int r = 0; r < R; r++) acc[r][c] += *(const vec *)(q[r] + d) * x; \
+                vec x = *(const vec_at *)(k + (size_t)c * (size_t)n + d); \
+                for (int r = 0; r < R; r++) acc[r][c] += *(const vec_at *)(q[r] + d) * x; \
             } \
         } \
         for (int r = 0; r < R; r++) { \
@@ -285,16 +288,16 @@ static float scores_finish(const struct attn_shape *s, float *x, int32_t from, i
             vec a[R][4]; \
             for (int r = 0; r < R; r++) \
                 for (int i = 0; i < 4; i++) \
-                    a[r][i] = *(vec *)(acc + (size_t)r * (size_t)n + d + i * VEC); \
+                    a[r][i] = *(vec_at *)(acc + (size_t)r * (size_t)n + d + i * VEC); \
             for (int32_t c = 0; c < n_cols; c++) { \
                 const float *x = v + (size_t)c * (size_t)stride + d; \
                 for (int i = 0; i < 4; i++) \
                     for (int r = 0; r < R; r++) \
-                        a[r][i] += p[r * ATTN_TILE + c] * *(const vec *)(x + i * VEC); \
+                        a[r][i] += p[r * ATTN_TILE + c] * *(const vec_at *)(x + i * VEC); \
             } \
             for (int r = 0; r < R; r++) \
                 for (int i = 0; i < 4; i++) \
-                    *(vec *)(acc + (size_t)r * (size_t)n + d + i * VEC) = a[r][i]; \
+                    *(vec_at *)(acc + (size_t)r * (size_t)n + d + i * VEC) = a[r][i]; \
         } \
         for (; d < n; d++) { \
             for (int r = 0; r < R; r++) \
@@ -326,8 +329,8 @@ static void row_weights(const struct rows *u, int32_t r, int32_t from, int32_t t
     }
     u->max[r] = best;
     for (int32_t c = 0; c < ATTN_TILE; c += VEC) {
-        vec e = vec_exp(*(vec *)(x + c) - splat(best));
-        *(vec *)(x + c) = e;
+        vec e = vec_exp(*(vec_at *)(x + c) - splat(best));
+        *(vec_at *)(x + c) = e;
         sum += e;
     }
     u->sum[r] += vec_sum(sum);

@@ -171,7 +171,7 @@ sl_status llm_engine_load(const char *path, const struct llm_engine_cfg *cfg, st
 {
     struct llm_engine *e = sl_calloc(1, sizeof *e);
     sl_status status;
-    if (!e) return sl_err_set(err, SL_NOMEM, "load %s", path);
+    if (!e) return sl_err_set(err, SL_NOMEM, "load: %s", path);
     e->cfg = *cfg;
     status = gguf_open(path, &e->file, err); /* its message names the file */
     if (status == SL_OK) {
