@@ -60,7 +60,8 @@ static float *compute(const struct golden *g, struct llm_logits_cfg cfg)
     struct sl_err err = SL_ERR_INIT;
     int32_t n_vocab;
     float *out = NULL;
-    /* One thread unless a test asks: ggml's threads wait actively, which a busy machine makes slow. */
+    /* One thread unless a test asks: ggml's threads wait actively, which a busy machine makes
+     * slow. */
     if (!cfg.n_threads) cfg.n_threads = 1;
     if (llm_logits(g->path, &cfg, g->tokens, g->n_tokens, &out, &n_vocab, &err) != SL_OK)
         fail_msg("%s: %s", g->name, err.text);
