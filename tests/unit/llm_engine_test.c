@@ -425,6 +425,37 @@ static void test_load_survives_failing_allocations(void **state)
     assert_int_equal(sl_mem_live(), live);
 }
 
+/* Whatever allocation fails in a step, every choice gets its one DONE, and the engine goes on. */
+static void test_steps_survive_failing_allocations(void **state)
+{
+    (void)state;
+    const char *path = model_path("starling.gguf");
+    struct llm_engine_cfg cfg;
+    int n_errors = 0;
+    if (!path) skip();
+    llm_engine_cfg_default(&cfg);
+    collect_load(together, path, &cfg);
+    for (uint64_t nth = 1; nth <= 12; nth++) {
+        struct sl_err err = SL_ERR_INIT;
+        struct engine_generate g = {
+            .id = nth, .text = "One day", .n_text = 7, .max_tokens = 20, .n_choices = 2};
+        bool idle = false;
+        assert_int_equal(engine_submit(together->engine, &g, &err), SL_OK);
+        sl_mem_fail_at(nth, false);
+        for (int i = 0; i < 100 && !idle; i++) {
+            if (engine_step(together->engine, &idle, &err) != SL_OK) break;
+        }
+        sl_mem_fail_at(0, false);
+        for (int c = 0; c < 2; c++) {
+            assert_int_equal(together->answers[nth][c].n_done, 1);
+            n_errors += together->answers[nth][c].finish == ENGINE_FINISH_ERROR;
+        }
+        check_idle(together->engine);
+    }
+    assert_true(n_errors > 0);
+    engine_unload(together->engine);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -455,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_bad_requests_are_refused_with_reasons),
         cmocka_unit_test(test_memory_bound_is_kept_or_refused),
         cmocka_unit_test(test_two_models_in_one_process),
+        cmocka_unit_test(test_steps_survive_failing_allocations),
         cmocka_unit_test(test_load_survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -47,7 +47,7 @@ static void start(struct llm_engine *e, struct llm_seq *s, int32_t n_cached)
     s->state = SEQ_PREFILL;
 }
 
-enum admission { ADMITTED, LATER, FULL };
+enum admission { ADMITTED, LATER, FULL, FAILED };
 
 static enum admission admit_one(struct llm_engine *e, struct llm_seq *s, int32_t n_promised,
                                 struct sl_err *err)
@@ -56,7 +56,7 @@ static enum admission admit_one(struct llm_engine *e, struct llm_seq *s, int32_t
     int32_t n_cached = 0;
     if (e->running.n > 0 && e->running.n + n_promised + s->n_choices > e->cfg.n_seqs_max)
         return FULL;
-    if (kv_seq_match(e->kv, &s->kv, s->tokens, s->n_tokens, &n_cached, err) != SL_OK) return FULL;
+    if (kv_seq_match(e->kv, &s->kv, s->tokens, s->n_tokens, &n_cached, err) != SL_OK) return FAILED;
     kv_stats_get(e->kv, &kv);
     int32_t need = blocks_for(s->n_tokens + 1) - s->kv.n_blocks + blocks_promised(e);
     if (e->running.n > 0 && need > kv.n_free + kv.n_cached) {
@@ -80,7 +80,8 @@ static int32_t places_promised(const struct llm_engine *e)
     return n;
 }
 
-static void admit(struct llm_engine *e, struct sl_err *err)
+/* Out of memory here fails the step: a request that silently waits on would never get its DONE. */
+static sl_status admit(struct llm_engine *e, struct sl_err *err)
 {
     int32_t n_promised = places_promised(e);
     struct llm_seq *next;
@@ -89,9 +90,11 @@ static void admit(struct llm_engine *e, struct sl_err *err)
         next = s->next;
         if (s->state != SEQ_WAITING) continue;
         enum admission a = admit_one(e, s, n_promised, err);
-        if (a == FULL) return;
+        if (a == FAILED) return SL_NOMEM;
+        if (a == FULL) break;
         if (a == ADMITTED) n_promised += n_more;
     }
+    return SL_OK;
 }
 
 /* The youngest running sequence without tokens in this step's plan gives its blocks back and
@@ -154,8 +157,8 @@ sl_status llm_plan_step(struct llm_engine *e, int32_t *out_n_tokens, struct sl_e
 {
     int32_t budget = e->cfg.n_batch;
     for (struct llm_seq *s = e->running.head; s; s = s->next) s->n_planned = 0;
-    admit(e, err);
-    sl_status status = plan_state(e, SEQ_DECODE, &budget, err);
+    sl_status status = admit(e, err);
+    if (status == SL_OK) status = plan_state(e, SEQ_DECODE, &budget, err);
     if (status == SL_OK) status = plan_state(e, SEQ_PREFILL, &budget, err);
     *out_n_tokens = e->cfg.n_batch - budget;
     return status;
