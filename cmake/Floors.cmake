@@ -43,10 +43,19 @@ function(starlane_kernel_sources list_name)
     set(${list_name} ${${list_name}} PARENT_SCOPE)
 endfunction()
 
-starlane_floor(base LINKS starlane::xxhash Threads::Threads m)
-starlane_floor(exec SUBFOLDERS llm LINKS starlane_base starlane::pcre2 ggml::ggml ggml::ggml-base)
-starlane_floor(cli LINKS starlane_exec starlane_base starlane::edit)
-foreach(floor exec cli)
+starlane_floor(base LINKS starlane::xxhash starlane::jansson Threads::Threads m)
+starlane_floor(net LINKS starlane_base starlane::event starlane::event_ssl starlane::ssl
+    starlane::crypto starlane::curl)
+starlane_floor(sched LINKS starlane_base)
+starlane_floor(exec SUBFOLDERS llm chat echo LINKS starlane_proto starlane_net starlane_base
+    starlane::pcre2 ggml::ggml ggml::ggml-base)
+starlane_floor(grid LINKS starlane_exec starlane_sched starlane_net starlane_base starlane::sqlite
+    starlane::crypto)
+starlane_floor(access LINKS starlane_grid starlane_exec starlane_sched starlane_net starlane_base
+    starlane::crypto)
+starlane_floor(cli LINKS starlane_access starlane_grid starlane_exec starlane_sched starlane_net
+    starlane_base starlane::edit)
+foreach(floor exec grid access cli)
     get_target_property(type starlane_${floor} TYPE)
     if(type STREQUAL "STATIC_LIBRARY")
         # Where things lie in the build tree. Installed, they are found relative to the executable:

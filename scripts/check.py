@@ -188,13 +188,20 @@ def check_format(paths):
         yield Problem(name, min(bad), f"{len(bad)} lines not in the house's format (make format)")
 
 
-def check_headers_alone(paths, layers, executor):
+def generate_messages(build):
+    """Build what protoc-c makes of proto/, which one header and the lint of its users need."""
+    done = run(["cmake", "--build", str(build), "--target", "starlane_proto"])
+    if done.returncode:
+        sys.exit(f"check: starlane_proto does not build: {first_error(done.stdout + done.stderr)}")
+
+
+def check_headers_alone(build, paths, layers, executor):
     """Each header of ours compiles as a file of its own, with both compilers."""
     def compile_header(job):
         compiler, path = job
         command = [compiler, "-std=c17", "-D_GNU_SOURCE", "-Isrc", "-Itests", "-Wall", "-Wextra",
                    "-fsyntax-only", "-x", "c", "-include", relative(path), "/dev/null"]
-        done = run(command + extra_includes())
+        done = run(command + extra_includes(build))
         if done.returncode == 0 and "warning:" not in done.stderr:
             return []
         reason = f"does not compile alone ({compiler}): {first_error(done.stderr)}"
@@ -206,9 +213,9 @@ def check_headers_alone(paths, layers, executor):
         yield from problems
 
 
-def extra_includes():
-    ggml = ROOT / ".deps/ggml/include"
-    return ["-isystem", str(ggml)] if ggml.is_dir() else []
+def extra_includes(build):
+    folders = (ROOT / ".deps/ggml/include", build / "generated")
+    return [word for folder in folders if folder.is_dir() for word in ("-isystem", str(folder))]
 
 
 def first_error(text):
@@ -294,6 +301,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="tools at a time")
     options = parser.parse_args()
     begin = time.monotonic()
+    build = options.build.resolve()
+    generate_messages(build)
     layers = Layers(ROOT / "deps/layers.txt")
     everything = sources(".c", ".h")
     includes = read_includes(everything)
@@ -307,8 +316,8 @@ def main():
             "cycles": check_cycles(includes),
             "third parties": check_third_parties(includes, layers),
             "habits": check_habits(includes, layers),
-            "headers alone": check_headers_alone(sources(".h"), layers, executor),
-            "lint": check_lint(options.build.resolve(), code, includes, executor),
+            "headers alone": check_headers_alone(build, sources(".h"), layers, executor),
+            "lint": check_lint(build, code, includes, executor),
             "sizes": check_sizes(everything, lengths, layers),
         }
         found = {name: list(problems) for name, problems in checks.items()}

@@ -3,7 +3,7 @@
 # outside the tree.
 # usage: scripts/ggml.sh            the ggml that starlane runs on
 #        scripts/ggml.sh --tsan     the same, compiled for ThreadSanitizer, as .deps/ggml-tsan
-#        scripts/ggml.sh --peer     llama.cpp's benchmarks on that very ggml, as .deps/peer (bin/)
+#        scripts/ggml.sh --peer     llama.cpp's programs on that very ggml, as .deps/peer (bin/)
 # Environment: GPU=cuda|hip|cann|musa|vulkan|sycl adds that backend as one more plug-in; JOBS limits
 # the compile jobs.
 # The cache is ${XDG_CACHE_HOME:-~/.cache}/starlane. A build is keyed by everything it depends on,
@@ -41,10 +41,17 @@ ggml_options() { # MODE
 
 variants() { [ "$1" = tsan ] && echo "$GGML_X86_VARIANTS_TSAN" || echo "$GGML_X86_VARIANTS"; }
 
+# llama.cpp's programs that we compare with, and how they are built.
+peer_tools=(llama-bench llama-batched-bench llama-quantize llama-completion llama-server)
+peer_options=(-DCMAKE_BUILD_TYPE=Release -DLLAMA_USE_SYSTEM_GGML=ON -DBUILD_SHARED_LIBS=OFF
+    -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_APP=OFF
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF)
+
 # What a build depends on: pins, recipes (not their comments), compiler, options.
 key_of() { # MODE
     { sed 's/ *#.*//; /^$/d' deps/ggml/pin.sh deps/ggml/CMakeLists.txt
       "$cc" -dumpfullversion -dumpmachine; "$cxx" -dumpfullversion; echo "$1"; ggml_options "$1"
+      [ "$1" != peer ] || echo "${peer_tools[@]}" "${peer_options[@]}"
     } | sha256sum | cut -c1-16
 }
 
@@ -124,17 +131,14 @@ build_ggml() { # MODE TARGET
 # llama-bench and its kin, linked to the ggml in the cache so that both sides of a comparison run
 # the same kernels.
 build_peer() { # GGML TARGET
-    local tools=(llama-bench llama-batched-bench llama-quantize llama-completion)
-    say "building llama.cpp's benchmarks (a few minutes, once)"
+    say "building llama.cpp's programs (a few minutes, once)"
     unpack
     run_logged "$work/configure.log" cmake -G Ninja -S "$work/src" -B "$work/build" \
-        -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" \
-        -DCMAKE_PREFIX_PATH="$1" -DLLAMA_USE_SYSTEM_GGML=ON -DBUILD_SHARED_LIBS=OFF \
-        -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_TESTS=OFF \
-        -DLLAMA_BUILD_EXAMPLES=OFF -DCMAKE_BUILD_RPATH="$1/lib"
-    run_logged "$work/build.log" cmake --build "$work/build" -j "$jobs" --target "${tools[@]}"
+        -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_PREFIX_PATH="$1" \
+        -DCMAKE_BUILD_RPATH="$1/lib" "${peer_options[@]}"
+    run_logged "$work/build.log" cmake --build "$work/build" -j "$jobs" --target "${peer_tools[@]}"
     mkdir -p "$work/out/bin"
-    cp "${tools[@]/#/$work/build/bin/}" "$work/out/bin"
+    cp "${peer_tools[@]/#/$work/build/bin/}" "$work/out/bin"
     # llama.cpp looks for CPU plug-ins beside its executables.
     ln -s "$1"/lib/libggml-*.so "$work/out/bin"
     publish "$work/out" "$2"
