@@ -161,7 +161,7 @@ static void put_quoted(struct sl_json *json, const char *s, size_t n)
     puts_lit(json, "\"");
 }
 
-void sl_json_key(struct sl_json *json, const char *key)
+void sl_json_keyn(struct sl_json *json, const char *key, size_t n)
 {
     if (json->status != SL_OK) return;
     if (!json->is_object[json->depth] || json->after_key) {
@@ -169,9 +169,14 @@ void sl_json_key(struct sl_json *json, const char *key)
         return;
     }
     put_separator(json);
-    put_quoted(json, key, strlen(key));
+    put_quoted(json, key, n);
     puts_lit(json, json->pretty ? ": " : ":");
     json->after_key = true;
+}
+
+void sl_json_key(struct sl_json *json, const char *key)
+{
+    sl_json_keyn(json, key, strlen(key));
 }
 
 void sl_json_strn(struct sl_json *json, const char *s, size_t n)
@@ -186,6 +191,11 @@ void sl_json_str(struct sl_json *json, const char *s)
     } else {
         sl_json_null(json);
     }
+}
+
+void sl_json_raw(struct sl_json *json, const char *text, size_t n)
+{
+    if (value_begin(json)) put(json, text, n);
 }
 
 static void put_word(struct sl_json *json, const char *word)
@@ -213,6 +223,7 @@ void sl_json_num(struct sl_json *json, double v)
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v) break;
     }
+    if (v == 0 && signbit(v)) strcpy(text, "-0.0"); /* "-0" would read back as the integer 0 */
     put_word(json, text);
 }
 

@@ -8,7 +8,8 @@
 #include "base/buf.h"
 #include <stdbool.h>
 
-#define SL_JSON_DEPTH_MAX 32 /* our own documents are under 10 deep */
+/* Some levels of our own around the deepest value that json_read.h reads. */
+#define SL_JSON_DEPTH_MAX 144
 
 struct sl_json {
     struct sl_buf *out; /* borrowed */
@@ -28,12 +29,16 @@ void sl_json_object_end(struct sl_json *json);
 void sl_json_array(struct sl_json *json);
 void sl_json_array_end(struct sl_json *json);
 void sl_json_key(struct sl_json *json, const char *key);
-void sl_json_str(struct sl_json *json, const char *s); /* NULL writes null */
+void sl_json_keyn(struct sl_json *json, const char *key, size_t n); /* may hold NUL bytes */
+void sl_json_str(struct sl_json *json, const char *s);              /* NULL writes null */
 void sl_json_strn(struct sl_json *json, const char *s, size_t n);
 void sl_json_int(struct sl_json *json, int64_t v);
 void sl_json_num(struct sl_json *json, double v); /* NaN and infinities write null */
 void sl_json_bool(struct sl_json *json, bool v);
 void sl_json_null(struct sl_json *json);
+
+/* A value that is JSON already; the caller vouches for it. */
+void sl_json_raw(struct sl_json *json, const char *text, size_t n);
 
 /* Key and value in one. */
 void sl_json_kv_str(struct sl_json *json, const char *key, const char *s);

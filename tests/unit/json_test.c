@@ -113,6 +113,21 @@ static void numbers_read_back_exactly(void **state)
     sl_json_begin(&json, &out, false);
     sl_json_num(&json, 0.1);
     assert_string_equal(out.data, "0.1");
+    sl_buf_clear(&out);
+    sl_json_begin(&json, &out, false);
+    sl_json_num(&json, -0.0);
+    assert_string_equal(out.data, "-0.0");
+}
+
+static void a_key_may_hold_nul(void **state)
+{
+    (void)state;
+    sl_json_object(&json);
+    sl_json_keyn(&json, "a\0b", 3);
+    sl_json_null(&json);
+    sl_json_object_end(&json);
+    assert_int_equal(sl_json_end(&json), SL_OK);
+    assert_string_equal(out.data, "{\"a\\u0000b\":null}");
 }
 
 static void what_is_no_number_is_null(void **state)
@@ -232,6 +247,7 @@ int main(void)
         json_unit_test(strings_are_escaped),
         json_unit_test(bad_utf8_becomes_replacement_characters),
         json_unit_test(numbers_read_back_exactly),
+        json_unit_test(a_key_may_hold_nul),
         json_unit_test(what_is_no_number_is_null),
         json_unit_test(misuse_is_an_internal_error),
         json_unit_test(depth_is_limited),
