@@ -1,0 +1,167 @@
+/* http_answer.c: status lines and header fields (RFC 9110), and the refusals of requests that never
+ * became an exchange. */
+#include "net/http_int.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define REJECT_BYTES_MAX 256 /* the longest message is under 60 */
+
+static const char *reason_of(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } reasons[] = {
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {301, "Moved Permanently"},
+        {302, "Found"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {308, "Permanent Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {411, "Length Required"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {422, "Unprocessable Content"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        if (reasons[i].status == status) return reasons[i].reason;
+    }
+    return "";
+}
+
+/* RFC 9110 5.6.7, by hand because strftime speaks the locale's language. */
+static const char *date_line(struct http_server *server)
+{
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    time_t now = time(NULL);
+    if (now == server->date_s) return server->date_line;
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    snprintf(server->date_line, sizeof server->date_line,
+             "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n", days + 3 * (size_t)tm.tm_wday,
+             tm.tm_mday, months + 3 * (size_t)tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+             tm.tm_sec);
+    server->date_s = now;
+    return server->date_line;
+}
+
+/* A status that sticks, so that a head is a list of pieces. */
+struct writer {
+    struct http_conn *conn;
+    sl_status status;
+};
+
+static void put(struct writer *w, const char *s, size_t n)
+{
+    if (w->status == SL_OK) w->status = http_conn_add(w->conn, s, n);
+}
+
+static void put_str(struct writer *w, const char *s)
+{
+    put(w, s, strlen(s));
+}
+
+static void put_field(struct writer *w, const char *name, const char *value)
+{
+    put_str(w, name);
+    put(w, ": ", 2);
+    put_str(w, value);
+    put(w, "\r\n", 2);
+}
+
+static void put_status_line(struct writer *w, int status)
+{
+    if (status == 200) {
+        put_str(w, "HTTP/1.1 200 OK\r\n");
+        return;
+    }
+    char code[24];
+    snprintf(code, sizeof code, "HTTP/1.1 %d ", status);
+    put_str(w, code);
+    put_str(w, reason_of(status));
+    put(w, "\r\n", 2);
+}
+
+static void put_length(struct writer *w, int64_t n)
+{
+    char line[48];
+    int len = snprintf(line, sizeof line, "Content-Length: %" PRId64 "\r\n", n);
+    put(w, line, (size_t)len);
+}
+
+/* Decides whether the connection lives on: not while draining, and not when its end is the only way
+ * to mark the end of the body. */
+static void put_connection(struct writer *w, const struct http_exchange *x, bool ends_by_close)
+{
+    struct http_conn *conn = w->conn;
+    if (conn->server->draining || ends_by_close) conn->keep_alive = false;
+    if (!conn->keep_alive) {
+        put_str(w, "Connection: close\r\n");
+    } else if (!x->request.version_1_1) {
+        put_str(w, "Connection: keep-alive\r\n");
+    }
+}
+
+sl_status http_answer_head(struct http_conn *conn, const struct http_exchange *x, int status,
+                           const char *content_type, int64_t body_len)
+{
+    struct writer w = {conn, SL_OK};
+    bool may_have_body = status != 204 && status != 304;
+    put_status_line(&w, status);
+    put_str(&w, date_line(conn->server));
+    if (conn->server->cfg.server_name) put_field(&w, "Server", conn->server->cfg.server_name);
+    if (content_type) put_field(&w, "Content-Type", content_type);
+    if (may_have_body && body_len >= 0) put_length(&w, body_len);
+    if (may_have_body && body_len < 0 && x->chunked) put_field(&w, "Transfer-Encoding", "chunked");
+    put_connection(&w, x, body_len < 0 && !x->chunked && !x->bodiless);
+    for (const struct http_added_header *h = x->added; h; h = h->next) {
+        put(&w, h->name, h->name_len);
+        put(&w, ": ", 2);
+        put(&w, h->value, h->value_len);
+        put(&w, "\r\n", 2);
+    }
+    put(&w, "\r\n", 2);
+    return w.status;
+}
+
+sl_status http_answer_reject(struct http_conn *conn, enum http_reject reject)
+{
+    struct writer w = {conn, SL_OK};
+    char body[REJECT_BYTES_MAX];
+    int n = snprintf(body, sizeof body,
+                     "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\","
+                     "\"param\":null,\"code\":null}}",
+                     http_reject_message(reject));
+    put_status_line(&w, http_reject_status(reject));
+    put_str(&w, date_line(conn->server));
+    put_field(&w, "Content-Type", "application/json");
+    put_length(&w, n);
+    if (http_reject_status(reject) == 503) put_field(&w, "Retry-After", "1");
+    put_str(&w, "Connection: close\r\n\r\n");
+    put(&w, body, (size_t)n);
+    return w.status;
+}

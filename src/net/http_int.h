@@ -1,0 +1,228 @@
+/* http_int.h: what the files of the HTTP server share: http_server.c (life, the clock tick, the end
+ * of a turn), http_listen.c (accepting), http_conn.c (bytes in and out, the connection's states),
+ * http_exchange.c (a request and its answer), http_answer.c (status lines and fields).
+ * Floor: net.  Thread: the loop's.
+ * Invariants:
+ * - A connection is freed only by the server's task at the end of a turn, so that any code may
+ *   close it and then look at its state. Close handlers run only there too.
+ * - A connection is in list_idle exactly while it waits for a request and owes no output, else in
+ *   list_busy; a closed one is in neither.
+ * - conn->parser exists exactly while conn->in begins with part of a head. */
+#pragma once
+#include "base/buf.h"
+#include "net/http_body.h"
+#include "net/http_server.h"
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#define HTTP_READ_BYTES (64 * 1024)            /* one read: a TLS record is 16 KiB */
+#define HTTP_OUT_BYTES_MAX (256 * 1024 * 1024) /* unsent answers of one connection */
+#define HTTP_ACCEPTS_PER_EVENT 64              /* then the others get their turn */
+#define HTTP_REQUESTS_PER_TURN 32              /* pipelined on one connection */
+#define HTTP_SPARE_BUFFERS 64                  /* connections that write in the same turn */
+#define HTTP_SPARE_BYTES_MAX (16 * 1024)       /* larger ones go back to malloc */
+#define HTTP_SPARE_EXCHANGES 64
+
+/* Doubly linked, with a sentinel; removing needs no list. */
+struct http_link {
+    struct http_link *prev, *next;
+};
+
+static inline void http_link_init(struct http_link *link)
+{
+    link->prev = link->next = link;
+}
+
+static inline bool http_list_empty(const struct http_link *list)
+{
+    return list->next == list;
+}
+
+static inline void http_link_remove(struct http_link *link)
+{
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    http_link_init(link);
+}
+
+/* Moves link, which may be in another list, to the end. */
+static inline void http_list_append(struct http_link *list, struct http_link *link)
+{
+    http_link_remove(link);
+    link->prev = list->prev;
+    link->next = list;
+    list->prev->next = link;
+    list->prev = link;
+}
+
+#define HTTP_OF(link_, type, member) ((type *)((char *)(link_)-offsetof(type, member)))
+
+/*  HANDSHAKE (TLS only) --> IDLE <--------------------------+
+ *                            | bytes                         | kept alive
+ *                            v                               |
+ *                    HEAD --------> BODY --------> ANSWER ---+
+ *                     |  refused     |  refused      | Connection: close
+ *                     +------+-------+---------------+
+ *                            v
+ *                         CLOSING (output leaves) --> LINGER (after a refusal) --> CLOSED
+ * Any state may go to CLOSED. A connection has an exchange in BODY and ANSWER. */
+enum http_conn_state {
+    HTTP_CONN_HANDSHAKE,
+    HTTP_CONN_IDLE,
+    HTTP_CONN_HEAD,
+    HTTP_CONN_BODY,
+    HTTP_CONN_ANSWER,
+    HTTP_CONN_CLOSING,
+    HTTP_CONN_LINGER,
+    HTTP_CONN_CLOSED,
+    HTTP_CONN_STATE_COUNT,
+};
+
+struct http_conn {
+    struct http_link link; /* idle or busy */
+    struct http_server *server;
+    struct http_conn *next_dirty;
+    struct loop_watch *watch;
+    struct tls_session *tls; /* NULL: plain */
+    int fd;
+    enum http_conn_state state;
+    bool dirty;          /* waits for the server's task */
+    bool processing;     /* http_conn_process is on the stack */
+    bool eof;            /* the client will send no more */
+    bool idle;           /* in list_idle */
+    bool paused;         /* not reading: enough pipelined bytes */
+    bool write_blocked;  /* the socket took less than it was given */
+    bool read_blocked;   /* TLS must write before it can read */
+    bool keep_alive;     /* after the current answer */
+    bool linger;         /* read on after the last answer, lest a reset destroys it */
+    int64_t deadline_ns; /* of the state; 0: none */
+    int64_t stall_ns;    /* when unsent output counts as stalled; 0: none */
+    int64_t begin_ns;    /* of the request */
+    struct sl_buf in;    /* bytes not understood yet */
+    struct sl_buf out;   /* from out_sent on, unsent */
+    size_t out_sent;
+    struct http_parser *parser;
+    struct http_exchange *exchange;
+    char peer[HTTP_PEER_TEXT_MAX];
+};
+
+struct http_added_header {
+    struct http_added_header *next;
+    const char *name, *value;
+    size_t name_len, value_len;
+};
+
+struct http_exchange {
+    struct http_link link; /* live, untold or told */
+    struct http_server *server;
+    struct http_conn *conn; /* NULL once the client has gone */
+    struct http_request request;
+    struct sl_arena arena;
+    struct sl_buf body;
+    struct http_body framing;
+    int64_t body_begin_ns;
+    struct http_added_header *added, **added_end;
+    http_exchange_fn on_close, on_drain;
+    void *close_ctx, *drain_ctx, *user;
+    bool given;        /* on_request has it */
+    bool streaming;    /* stream_begin was called */
+    bool chunked;      /* the stream's framing */
+    bool bodiless;     /* HEAD, 204, 304: the answer ends with its head */
+    bool drain_wanted; /* a write was BUSY */
+    bool told;         /* on_close was called */
+};
+
+struct http_listener {
+    struct http_server *server;
+    struct loop_watch *watch;
+    struct tls_server *tls;
+    int fd;
+};
+
+struct http_server {
+    struct loop *loop;
+    struct http_server_cfg cfg;
+    struct loop_timer *tick;
+    int64_t tick_ns;
+    bool ticking;
+    struct loop_task task;
+    struct http_listener *listeners[HTTP_LISTENERS_MAX];
+    size_t n_listeners;
+    bool accept_paused;
+    bool draining;
+    http_drained_fn on_drained;
+    void *drained_ctx;
+    struct http_link list_idle, list_busy; /* connections; the idle one longest first */
+    struct http_link list_live, list_untold, list_told; /* exchanges; the last two without client */
+    struct http_conn *dirty_first, *dirty_last;
+    struct http_server_stats stats;
+    struct sl_buf spares[HTTP_SPARE_BUFFERS];
+    size_t n_spares;
+    struct http_exchange *spare_exchanges[HTTP_SPARE_EXCHANGES];
+    size_t n_spare_exchanges;
+    int64_t date_s;            /* the second that date_line says */
+    char date_line[48];        /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
+    struct http_parser parser; /* for heads that come in one piece */
+    char read_bytes[HTTP_READ_BYTES];
+};
+
+/* --- http_conn.c --- */
+
+/* Takes over fd (closed on failure). NOMEM, IO. */
+SL_CHECK sl_status http_conn_create(struct http_server *server, int fd, struct tls_server *tls,
+                                    const char *peer);
+void http_conn_close(struct http_conn *conn); /* at once; freed by the server's task */
+void http_conn_free(struct http_conn *conn);  /* a closed one */
+void http_conn_reset(struct http_conn *conn); /* close with RST */
+
+/* Has the server's task look at it at the end of the turn. */
+void http_conn_mark(struct http_conn *conn);
+
+/* The task's work: pipelined requests, output, what follows from its being sent. */
+void http_conn_service(struct http_conn *conn);
+
+/* Deadlines that have passed; for a connection in list_busy. */
+void http_conn_tick(struct http_conn *conn, int64_t now_ns);
+
+/* The exchange is over and its answer is in `out`. */
+void http_conn_answered(struct http_conn *conn);
+size_t http_conn_unsent(const struct http_conn *conn);
+
+/* Adds to `out`. NOMEM, LIMIT; what was there stays. */
+SL_CHECK sl_status http_conn_add(struct http_conn *conn, const void *bytes, size_t n);
+
+/* --- http_exchange.c --- */
+
+/* An exchange for the head in bytes, whose strings it copies. NULL without memory. */
+struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_parser *head,
+                                           const char *bytes);
+void http_exchange_free(struct http_exchange *x);
+
+/* Takes what of in[0..n) belongs to the body; returns how much. framing.state tells the rest. */
+size_t http_exchange_feed(struct http_exchange *x, const char *in, size_t n);
+
+/* The client has gone. Frees x when its owner does not know it yet. */
+void http_exchange_orphan(struct http_exchange *x);
+void http_exchange_tell_closed(struct http_exchange *x); /* one in list_untold */
+
+/* --- http_answer.c --- */
+
+/* Status line and header fields into conn->out. body_len < 0: chunked if `chunked`, else until the
+ * end of the connection. NOMEM, LIMIT. */
+SL_CHECK sl_status http_answer_head(struct http_conn *conn, const struct http_exchange *x,
+                                    int status, const char *content_type, int64_t body_len);
+
+/* A refusal in OpenAI's shape. NOMEM, LIMIT. */
+SL_CHECK sl_status http_answer_reject(struct http_conn *conn, enum http_reject reject);
+
+/* --- http_listen.c --- */
+
+void http_listeners_close(struct http_server *server);
+void http_listeners_resume(struct http_server *server); /* after a pause, if there is room */
+
+/* --- http_server.c --- */
+
+void http_server_tick(struct http_server *server); /* starts the clock tick if anything needs it */
+
+void http_server_conn_closed(struct http_server *server); /* maybe room for another */

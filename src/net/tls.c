@@ -1,0 +1,204 @@
+/* tls.c: OpenSSL on the socket itself. */
+#include "net/tls.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <unistd.h>
+
+/* RFC 9325 section 4.2: forward secrecy and AEAD. TLS 1.3 has its own list, which is fine. */
+#define CIPHERS_1_2 "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+struct tls_server {
+    SSL_CTX *ctx;
+    char *cert_path, *key_path;
+};
+
+struct tls_session {
+    SSL *ssl;
+};
+
+/* --- the server's context --- */
+
+static const char *last_error(void)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+    return reason ? reason : "unknown reason";
+}
+
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *in, unsigned in_len, void *arg)
+{
+    (void)ssl, (void)arg;
+    static const unsigned char ours[] = "\x08http/1.1";
+    unsigned char *chosen;
+    int rc = SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len);
+    if (rc != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* OpenSSL says only that a file would not load; the system says why. */
+static sl_status check_readable(const char *path, struct sl_err *err)
+{
+    return access(path, R_OK) == 0 ? SL_OK : sl_err_errno(err, errno, "%s", path);
+}
+
+static sl_status load_files(SSL_CTX *ctx, const char *cert_path, const char *key_path,
+                            struct sl_err *err)
+{
+    sl_status status = check_readable(cert_path, err);
+    if (status == SL_OK) status = check_readable(key_path, err);
+    if (status != SL_OK) return status;
+    if (SSL_CTX_use_certificate_chain_file(ctx, cert_path) != 1) {
+        return sl_err_set(err, SL_INVALID, "%s: not a PEM certificate: %s", cert_path,
+                          last_error());
+    }
+    if (SSL_CTX_use_PrivateKey_file(ctx, key_path, SSL_FILETYPE_PEM) != 1) {
+        return sl_err_set(err, SL_INVALID, "%s: not the certificate's PEM key: %s", key_path,
+                          last_error());
+    }
+    return SL_OK;
+}
+
+static sl_status context_create(const char *cert_path, const char *key_path, SSL_CTX **out,
+                                struct sl_err *err)
+{
+    ERR_clear_error();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    if (!ctx) return sl_err_set(err, SL_NOMEM, "out of memory");
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
+    sl_status status = SL_INTERNAL;
+    if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
+        SSL_CTX_set_cipher_list(ctx, CIPHERS_1_2) != 1) {
+        sl_err_set(err, status, "%s", last_error());
+    } else {
+        status = load_files(ctx, cert_path, key_path, err);
+    }
+    ERR_clear_error();
+    if (status == SL_OK) {
+        *out = ctx;
+    } else {
+        SSL_CTX_free(ctx);
+    }
+    return status;
+}
+
+sl_status tls_server_create(const char *cert_path, const char *key_path, struct tls_server **out,
+                            struct sl_err *err)
+{
+    struct tls_server *server = sl_calloc(1, sizeof *server);
+    if (!server) return sl_err_set(err, SL_NOMEM, "TLS: out of memory");
+    server->cert_path = sl_strdup(cert_path);
+    server->key_path = sl_strdup(key_path);
+    sl_status status = SL_NOMEM;
+    if (!server->cert_path || !server->key_path) {
+        sl_err_set(err, status, "out of memory");
+        goto fail;
+    }
+    status = context_create(cert_path, key_path, &server->ctx, err);
+    if (status != SL_OK) goto fail;
+    *out = server;
+    return SL_OK;
+fail:
+    tls_server_destroy(server);
+    sl_err_prefix(err, "TLS");
+    return status;
+}
+
+void tls_server_destroy(struct tls_server *server)
+{
+    if (!server) return;
+    SSL_CTX_free(server->ctx);
+    sl_free(server->cert_path);
+    sl_free(server->key_path);
+    sl_free(server);
+}
+
+sl_status tls_server_reload(struct tls_server *server, struct sl_err *err)
+{
+    SSL_CTX *fresh = NULL;
+    sl_status status = context_create(server->cert_path, server->key_path, &fresh, err);
+    if (status != SL_OK) {
+        sl_err_prefix(err, "TLS");
+        return status;
+    }
+    SSL_CTX_free(server->ctx); /* its sessions hold references */
+    server->ctx = fresh;
+    return SL_OK;
+}
+
+/* --- sessions --- */
+
+sl_status tls_session_create(struct tls_server *server, int fd, struct tls_session **out)
+{
+    struct tls_session *session = sl_calloc(1, sizeof *session);
+    if (!session) return SL_NOMEM;
+    session->ssl = SSL_new(server->ctx);
+    if (!session->ssl || SSL_set_fd(session->ssl, fd) != 1) {
+        tls_session_destroy(session);
+        return SL_NOMEM;
+    }
+    SSL_set_accept_state(session->ssl);
+    *out = session;
+    return SL_OK;
+}
+
+void tls_session_destroy(struct tls_session *session)
+{
+    if (!session) return;
+    SSL_free(session->ssl);
+    sl_free(session);
+}
+
+void tls_goodbye(struct tls_session *session)
+{
+    SSL_shutdown(session->ssl);
+    ERR_clear_error();
+}
+
+/* What OpenSSL's result means. Its error queue is the thread's, so it is emptied: leftovers of one
+ * session would be taken for errors of the next. */
+static long result_of(struct tls_session *session, int rc, enum tls_want *want)
+{
+    *want = TLS_WANT_NOTHING;
+    if (rc > 0) return rc;
+    int error = SSL_get_error(session->ssl, rc);
+    ERR_clear_error();
+    if (error == SSL_ERROR_ZERO_RETURN) return 0;
+    if (error == SSL_ERROR_WANT_READ) *want = TLS_WANT_READ;
+    if (error == SSL_ERROR_WANT_WRITE) *want = TLS_WANT_WRITE;
+    return -1;
+}
+
+long tls_handshake(struct tls_session *session, enum tls_want *want)
+{
+    return result_of(session, SSL_do_handshake(session->ssl), want);
+}
+
+static int int_size(size_t n)
+{
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+long tls_read(struct tls_session *session, void *out, size_t n, enum tls_want *want)
+{
+    return result_of(session, SSL_read(session->ssl, out, int_size(n)), want);
+}
+
+long tls_write(struct tls_session *session, const void *bytes, size_t n, enum tls_want *want)
+{
+    return result_of(session, SSL_write(session->ssl, bytes, int_size(n)), want);
+}
+
+size_t tls_pending(const struct tls_session *session)
+{
+    return (size_t)SSL_pending(session->ssl);
+}

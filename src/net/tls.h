@@ -1,0 +1,41 @@
+/* tls.h: the server's side of TLS on non-blocking sockets (OpenSSL). TLS 1.2 and 1.3, forward
+ * secret AEAD ciphers only, ALPN http/1.1, no renegotiation, no compression.
+ * Floor: net.  Thread: the loop's.  Allocates: contexts and sessions; OpenSSL allocates on its own.
+ * Invariant: sessions keep the certificate they began with; a reload that fails changes nothing. */
+#pragma once
+#include "base/err.h"
+#include <stddef.h>
+
+struct tls_server;
+struct tls_session;
+
+/* Reads the certificate chain and key (PEM). NOT_FOUND, DENIED, IO: a file cannot be read; INVALID:
+ * not PEM, or the key is not the certificate's; NOMEM. */
+SL_CHECK sl_status tls_server_create(const char *cert_path, const char *key_path,
+                                     struct tls_server **out, struct sl_err *err);
+void tls_server_destroy(struct tls_server *server); /* NULL is fine; sessions live on */
+
+/* Reads both files again (on SIGHUP); on failure the old ones stay in use. */
+SL_CHECK sl_status tls_server_reload(struct tls_server *server, struct sl_err *err);
+
+/* A session on a connected non-blocking socket, which stays the caller's. NOMEM. */
+SL_CHECK sl_status tls_session_create(struct tls_server *server, int fd, struct tls_session **out);
+
+/* Frees it without a word, which the peer takes for a cut. NULL is fine. */
+void tls_session_destroy(struct tls_session *session);
+
+/* Says that all was sent (close_notify), if the socket takes it at once. */
+void tls_goodbye(struct tls_session *session);
+
+/* What the session waits for when it could not go on. */
+enum tls_want { TLS_WANT_NOTHING, TLS_WANT_READ, TLS_WANT_WRITE };
+
+/* Each returns the bytes moved (> 0; 1 for a finished handshake), 0 when the peer closed, and -1
+ * with *want TLS_WANT_READ or _WRITE to be called again once the socket is ready, or
+ * TLS_WANT_NOTHING when the session is dead. */
+long tls_handshake(struct tls_session *session, enum tls_want *want);
+long tls_read(struct tls_session *session, void *out, size_t n, enum tls_want *want);
+long tls_write(struct tls_session *session, const void *bytes, size_t n, enum tls_want *want);
+
+/* Decrypted bytes that wait in the session although the socket may never be readable again. */
+size_t tls_pending(const struct tls_session *session);
