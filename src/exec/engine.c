@@ -1,5 +1,6 @@
 #include "exec/engine.h"
 #include "base/mem.h"
+#include <string.h>
 
 struct engine {
     const struct engine_ops *ops;
@@ -47,6 +48,41 @@ sl_status engine_step(struct engine *engine, bool *out_idle, struct sl_err *err)
 void engine_stats(const struct engine *engine, struct engine_stats *out)
 {
     engine->ops->stats(engine->self, out);
+}
+
+int64_t engine_next_ns(const struct engine *engine)
+{
+    return engine->ops->next_ns ? engine->ops->next_ns(engine->self) : -1;
+}
+
+sl_status engine_submit_embed(struct engine *engine, const struct engine_embed *req,
+                              struct sl_err *err)
+{
+    if (!engine->ops->embed)
+        return sl_err_set(err, SL_UNSUPPORTED, "%s: computes no embeddings", engine->ops->name);
+    return engine->ops->embed(engine->self, req, err);
+}
+
+void engine_info(const struct engine *engine, struct engine_info *out)
+{
+    memset(out, 0, sizeof *out);
+    if (engine->ops->info) engine->ops->info(engine->self, out);
+}
+
+sl_status engine_tokenize(struct engine *engine, const char *text, size_t n, bool parse_special,
+                          struct sl_buf *out, struct sl_err *err)
+{
+    if (!engine->ops->tokenize)
+        return sl_err_set(err, SL_UNSUPPORTED, "%s: has no tokenizer", engine->ops->name);
+    return engine->ops->tokenize(engine->self, text, n, parse_special, out, err);
+}
+
+sl_status engine_detokenize(struct engine *engine, const int32_t *tokens, size_t n,
+                            struct sl_buf *out, struct sl_err *err)
+{
+    if (!engine->ops->detokenize)
+        return sl_err_set(err, SL_UNSUPPORTED, "%s: has no tokenizer", engine->ops->name);
+    return engine->ops->detokenize(engine->self, tokens, n, out, err);
 }
 
 const char *engine_name(const struct engine *engine)

@@ -7,6 +7,7 @@
  * Invariant: every accepted request gets exactly one ENGINE_EVENT_DONE per choice, also when it
  * is cancelled or the engine is unloaded; nothing is emitted for a choice after its DONE. */
 #pragma once
+#include "base/buf.h"
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,14 +37,59 @@ struct engine_generate {
     /* or as token ids, taken as they are; exactly one of the two */
     const int32_t *tokens;
     size_t n_tokens;
-    bool parse_special;                /* control tokens spelt out in `text` become such */
-    int32_t max_tokens;                /* > 0; capped by the context */
-    int32_t n_choices;                 /* 0 means 1; each with seed + its index */
-    bool ignore_end;                   /* go on past end-of-text tokens (benchmarks) */
+    bool parse_special; /* control tokens spelt out in `text` become such */
+    int32_t max_tokens; /* > 0; capped by the context */
+    int32_t n_choices;  /* 0 means 1; each with seed + its index */
+    bool ignore_end;    /* go on past end-of-text tokens (benchmarks) */
+    /* Control tokens of the answer come out as they are spelt ("<|python_tag|>"), for who takes
+     * tool calls and reasoning apart; else they give no text. The one that ends the answer never
+     * does. */
+    bool show_control;
     const struct sampler_cfg *sampler; /* NULL: the defaults of sampler_cfg_default */
     /* stop strings; the text before the first one is the answer */
     const char *const *stop;
     int n_stop;
+    /* A choice whose worker died goes on elsewhere: the tokens it had produced so far. They
+     * count as generated (max_tokens, penalties, stop strings, text held back) and nothing is
+     * emitted for them, so the events that follow are those the first engine would have sent.
+     * NULL: a new one. INVALID with n_choices > 1. */
+    const int32_t *resume;
+    size_t n_resume;
+    int32_t choice_base; /* index of the first choice: its seed is the sampler's plus this */
+};
+
+enum engine_pooling {
+    ENGINE_POOLING_MODEL, /* what the file says (`pooling_type`); mean without it */
+    ENGINE_POOLING_MEAN,
+    ENGINE_POOLING_CLS, /* the first token's */
+    ENGINE_POOLING_LAST
+};
+
+/* One embedding of one text. Everything is copied at submit. */
+struct engine_embed {
+    uint64_t id;      /* as engine_generate's */
+    const char *text; /* or tokens: exactly one of the two */
+    size_t n_text;
+    const int32_t *tokens;
+    size_t n_tokens;
+    bool parse_special;
+    enum engine_pooling pooling;
+    bool no_normalize; /* by default the vector has Euclidean length 1 */
+};
+
+/* What a client of the model must know; strings are the engine's, valid until unload. */
+struct engine_info {
+    const char *architecture;        /* "qwen2" */
+    const char *name;                /* the model's own; "" when it has none */
+    const char *chat_template;       /* Jinja source; NULL when the model has none */
+    const char *bos_text, *eos_text; /* spelt out, for templates; "" when there is none */
+    bool adds_bos;                   /* the tokenizer puts BOS before every text */
+    int32_t n_ctx;                   /* most tokens of one sequence */
+    int32_t n_ctx_model;             /* what the model was trained for */
+    int32_t n_vocab, n_embd, n_layer;
+    int32_t n_seqs_max; /* sequences that run at once */
+    uint64_t n_params;
+    const char *quantization; /* of most weights: "q4_0" */
 };
 
 struct engine_usage {
@@ -64,9 +110,12 @@ struct engine_logprob {
 };
 
 enum engine_event_type {
-    ENGINE_EVENT_PREFILL, /* progress: n_done of n_total prompt tokens are computed */
+    /* progress: n_done of n_total prompt tokens are computed; n_cached of them came from the
+     * cache */
+    ENGINE_EVENT_PREFILL,
     /* a token was chosen; text may be empty while a character or a possible stop string is open */
     ENGINE_EVENT_TOKEN,
+    ENGINE_EVENT_EMBEDDING, /* the vector; DONE follows */
     ENGINE_EVENT_DONE
 };
 
@@ -75,7 +124,7 @@ struct engine_event {
     uint64_t id;
     int32_t choice;
     /* PREFILL */
-    int32_t n_done, n_total;
+    int32_t n_done, n_total, n_cached;
     /* TOKEN; DONE carries the text that was held back */
     int32_t token;
     const char *text; /* UTF-8, n_text bytes, valid during the call */
@@ -84,6 +133,9 @@ struct engine_event {
     struct engine_logprob logprob;
     int32_t n_top;
     const struct engine_logprob *top; /* likeliest first */
+    /* EMBEDDING: [n_embd] f32, valid during the call */
+    const float *embedding;
+    int32_t n_embd;
     /* DONE */
     enum engine_finish finish;
     sl_status status;
@@ -119,6 +171,14 @@ struct engine_ops {
     sl_status (*step)(void *self, bool *out_idle, struct sl_err *err);
     void (*stats)(const void *self, struct engine_stats *out);
     void (*unload)(void *self);
+    /* NULL where an engine has no such thing */
+    sl_status (*embed)(void *self, const struct engine_embed *req, struct sl_err *err);
+    void (*info)(const void *self, struct engine_info *out);
+    sl_status (*tokenize)(void *self, const char *text, size_t n, bool parse_special,
+                          struct sl_buf *out, struct sl_err *err);
+    sl_status (*detokenize)(void *self, const int32_t *tokens, size_t n, struct sl_buf *out,
+                            struct sl_err *err);
+    int64_t (*next_ns)(const void *self); /* NULL: an idle engine has nothing to wait for */
 };
 
 /* Wraps an implementation; takes ownership of self on success. NOMEM. */
@@ -142,5 +202,24 @@ SL_CHECK sl_status engine_cancel(struct engine *engine, uint64_t id);
  * should be unloaded. */
 SL_CHECK sl_status engine_step(struct engine *engine, bool *out_idle, struct sl_err *err);
 void engine_stats(const struct engine *engine, struct engine_stats *out);
+
+/* For an engine that is driven by time: when a step was idle, nanoseconds until the next one will
+ * not be; -1: nothing will happen unless something is submitted. */
+int64_t engine_next_ns(const struct engine *engine);
+
+/* As engine_submit. UNSUPPORTED when the engine computes no embeddings. */
+SL_CHECK sl_status engine_submit_embed(struct engine *engine, const struct engine_embed *req,
+                                       struct sl_err *err);
+
+/* Zeroed for an engine that has nothing to tell. */
+void engine_info(const struct engine *engine, struct engine_info *out);
+
+/* Appends the token ids as int32_t, with BOS and EOS as the model's tokenizer adds them.
+ * UNSUPPORTED, INVALID, LIMIT, NOMEM. */
+SL_CHECK sl_status engine_tokenize(struct engine *engine, const char *text, size_t n,
+                                   bool parse_special, struct sl_buf *out, struct sl_err *err);
+/* Appends the text, valid UTF-8; control tokens spelt out. As engine_tokenize. */
+SL_CHECK sl_status engine_detokenize(struct engine *engine, const int32_t *tokens, size_t n,
+                                     struct sl_buf *out, struct sl_err *err);
 const char *engine_name(const struct engine *engine);
 void engine_unload(struct engine *engine); /* NULL is fine */

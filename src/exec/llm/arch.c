@@ -320,6 +320,17 @@ static void read_experts(struct reader *rd, struct llm_hparams *hp)
                                 rd->arch, groups, hp->n_expert_groups_used, hp->n_expert);
 }
 
+/* What models made for embeddings state. */
+static void read_pooling(struct reader *rd, struct llm_hparams *hp)
+{
+    int32_t type = read_int(rd, "pooling_type", 0, LLM_POOLING_RANK, LLM_POOLING_NONE);
+    if (!read_bool(rd, "attention.causal", true) && rd->status == SL_OK)
+        rd->status =
+            sl_err_set(rd->err, SL_UNSUPPORTED,
+                       "%s.attention.causal: false: attention in both directions", rd->arch);
+    hp->pooling = (enum llm_pooling)type;
+}
+
 static void check_model(struct reader *rd, const struct llm_hparams *hp)
 {
     bool has_dense = !hp->n_expert || hp->n_layer_dense > 0;
@@ -351,6 +362,7 @@ sl_status llm_hparams_read(const struct gguf_file *file, struct llm_hparams *out
     if (rd.status == SL_OK) read_rope(&rd, &hp);
     if (rd.status == SL_OK) read_attention(&rd, &hp);
     if (rd.status == SL_OK) read_experts(&rd, &hp);
+    if (rd.status == SL_OK) read_pooling(&rd, &hp);
     check_model(&rd, &hp);
     if (rd.status == SL_OK) *out = hp;
     return rd.status;

@@ -37,6 +37,14 @@ enum llm_gating {
     LLM_GATING_SOFTMAX_OF_TOPK /* top-k, then softmax over those: gpt-oss */
 };
 
+enum llm_pooling { /* <arch>.pooling_type, numbered as in the format */
+                   LLM_POOLING_NONE,
+                   LLM_POOLING_MEAN,
+                   LLM_POOLING_CLS,
+                   LLM_POOLING_LAST,
+                   LLM_POOLING_RANK /* a score instead of a vector */
+};
+
 enum {                         /* llm_arch.flags */
        LLM_HAS_QK_NORM = 1,    /* RMS norm of each query and key head before RoPE */
        LLM_HAS_POST_NORMS = 2, /* norms after attention and after the feed-forward: Gemma */
@@ -96,6 +104,7 @@ struct llm_hparams {
     float expert_scale;
     bool expert_norm;
     enum llm_gating gating;
+    enum llm_pooling pooling; /* of embeddings; NONE where the file does not say */
 };
 
 /* Reads and checks everything the builder relies on. CORRUPT or UNSUPPORTED names the key, its

@@ -88,9 +88,16 @@ static struct ggml_tensor *input(const struct builder *b, enum ggml_type type, i
     return t;
 }
 
+/* Columns that the last layer of a stage with a head keeps. */
+static int32_t n_kept(const struct llm_graph_key *key)
+{
+    return key->n_outputs + key->n_hidden;
+}
+
 static void make_inputs(struct builder *b)
 {
     const struct llm_graph_key *key = &b->g->key;
+    bool is_mixed = key->n_outputs > 0 && key->n_hidden > 0;
     const struct llm_range *r = &b->env->weights->range;
     int64_t rows = (key->n_tokens + MASK_ROWS_ALIGN - 1) / MASK_ROWS_ALIGN * MASK_ROWS_ALIGN;
     if (r->embeds)
@@ -99,8 +106,8 @@ static void make_inputs(struct builder *b)
         b->g->embd = input(b, GGML_TYPE_F32, b->hp->n_embd, key->n_tokens, "hidden");
     b->g->pos = input(b, GGML_TYPE_I32, key->n_tokens, 1, "positions");
     b->g->slots = input(b, GGML_TYPE_I64, key->n_tokens, 1, "slots");
-    if (r->heads && key->n_outputs > 0 && key->n_outputs < key->n_tokens)
-        b->g->outputs = input(b, GGML_TYPE_I32, key->n_outputs, 1, "outputs");
+    if (r->heads && n_kept(key) > 0 && (n_kept(key) < key->n_tokens || is_mixed))
+        b->g->outputs = input(b, GGML_TYPE_I32, n_kept(key), 1, "outputs");
     if (b->env->any_masked) {
         b->g->mask = input(b, GGML_TYPE_F16, key->n_kv, rows, "mask");
         if (b->hp->window)
@@ -117,22 +124,22 @@ static struct ggml_tensor *embed(const struct builder *b)
                                                 : x;
 }
 
-/* One transformer block. `last` of a stage with a head keeps only the columns whose logits are
- * wanted. */
+/* One transformer block. `last` of a stage with a head keeps only the columns whose logits or
+ * hidden states are wanted. */
 static struct ggml_tensor *build_layer(struct builder *b, int32_t il, struct ggml_tensor *x,
                                        bool last)
 {
     bool post_norms = b->hp->arch->flags & LLM_HAS_POST_NORMS;
     struct ggml_tensor *ffn_norm = layer_weight(
         b, il, b->hp->arch->flags & LLM_FFN_NORM_IS_POST ? LLM_ATTN_POST_NORM : LLM_FFN_NORM);
-    bool store_only = last && b->g->key.n_outputs == 0;
+    bool store_only = last && n_kept(&b->g->key) == 0;
     struct ggml_tensor *y = rms_norm(b, x, layer_weight(b, il, LLM_ATTN_NORM));
     y = build_attention(b, il, y, store_only);
     if (store_only) return NULL;
     if (last && b->g->outputs) {
         y = ggml_get_rows(b->ctx, y, b->g->outputs);
         x = ggml_get_rows(b->ctx, x, b->g->outputs);
-        b->n_tokens = b->g->key.n_outputs;
+        b->n_tokens = n_kept(&b->g->key);
     }
     if (post_norms) y = rms_norm(b, y, layer_weight(b, il, LLM_ATTN_POST_NORM));
     x = ggml_add(b->ctx, y, x);
@@ -141,10 +148,20 @@ static struct ggml_tensor *build_layer(struct builder *b, int32_t il, struct ggm
     return ggml_add(b->ctx, y, x);
 }
 
+/* NULL: no logits are wanted. */
 static struct ggml_tensor *build_head(const struct builder *b, struct ggml_tensor *x)
 {
     float cap = b->hp->final_softcap;
+    int32_t n_outputs = b->g->key.n_outputs;
     x = rms_norm(b, x, b->env->weights->model[LLM_OUTPUT_NORM]);
+    if (b->g->key.n_hidden > 0) {
+        b->g->hidden = x;
+        ggml_set_output(x);
+        ggml_set_name(x, "hidden_normed");
+        ggml_build_forward_expand(b->g->gf, x);
+        if (!n_outputs) return NULL;
+        x = ggml_view_2d(b->ctx, x, x->ne[0], n_outputs, x->nb[1], 0);
+    }
     x = product(b, b->env->weights->model[LLM_OUTPUT], x);
     if (cap > 0) x = ggml_scale(b->ctx, ggml_tanh(b->ctx, ggml_scale(b->ctx, x, 1 / cap)), cap);
     return x;

@@ -47,7 +47,8 @@ struct llm_graph_env { /* what stays the same for all graphs of a stage */
 
 struct llm_graph_key {
     int32_t n_tokens, n_outputs;
-    int32_t n_kv; /* slots that masked attention looks at; 0 when all layers are paged */
+    int32_t n_hidden; /* rows whose normed hidden states are wanted, after those of the logits */
+    int32_t n_kv;     /* slots that masked attention looks at; 0 when all layers are paged */
 };
 
 struct llm_graph {
@@ -59,10 +60,12 @@ struct llm_graph {
     struct ggml_tensor *embd;    /* [n_tokens, n_embd] f32: hidden states of the stage before */
     struct ggml_tensor *pos;     /* [n_tokens] i32 */
     struct ggml_tensor *slots;   /* [n_tokens] i64 */
-    struct ggml_tensor *outputs; /* [n_outputs] i32 */
+    struct ggml_tensor *outputs; /* [n_outputs + n_hidden] i32 */
     struct ggml_tensor *mask, *mask_window; /* [n_tokens padded, n_kv] f16 */
     /* [n_outputs, n_vocab] or [n_tokens, n_embd] f32; NULL: nothing to read */
     struct ggml_tensor *out;
+    /* [n_outputs + n_hidden, n_embd] f32: what goes into the head; NULL when n_hidden is 0 */
+    struct ggml_tensor *hidden;
 };
 
 /* Enough nodes for the deepest layer plan; the context and the scheduler are sized by it. */

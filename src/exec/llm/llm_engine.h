@@ -30,18 +30,38 @@ struct llm_engine_cfg {
     enum llm_kv_type kv_type;
     /* bound of the KV cache in bytes; 0: room for n_ctx tokens (bounded by half of free memory) */
     uint64_t kv_bytes_max;
+    /* without that bound: room for so many sequences of n_ctx tokens, as long as it takes no
+     * more than a quarter of the free memory; 0: 1, whatever it takes up to half */
+    int32_t kv_contexts;
     bool no_prefix_cache;
     enum llm_attention attention;
     engine_event_fn on_event; /* required */
     void *event_ctx;
+    /* Called from within llm_engine_load as weights come in, 0 <= fraction <= 1; false cancels the
+     * load. May be NULL. */
+    bool (*on_load)(void *ctx, double fraction);
+    void *load_ctx;
 };
 
 void llm_engine_cfg_default(struct llm_engine_cfg *cfg);
 
 /* Loads `path`. On failure the message names the file and what is wrong with it. CORRUPT,
- * UNSUPPORTED, NOT_FOUND, NOMEM (with the numbers: needed, available), INVALID (cfg). */
+ * UNSUPPORTED, NOT_FOUND, NOMEM (with the numbers: needed, available), INVALID (cfg), CANCELLED (by
+ * on_load). */
 SL_CHECK sl_status llm_engine_load(const char *path, const struct llm_engine_cfg *cfg,
                                    struct engine **out, struct sl_err *err);
+
+struct llm_engine_estimate { /* as engine_stats has them */
+    uint64_t weight_bytes;
+    uint64_t weight_copied_bytes; /* of them; the rest is mapped from the file */
+    uint64_t kv_bytes, compute_bytes;
+};
+
+/* What llm_engine_load would take with this configuration (whose events and on_load are not
+ * needed), from the file's header alone: no weight is read and none of that memory is taken.
+ * Whether it is free now is not asked. Errors as llm_engine_load. */
+SL_CHECK sl_status llm_engine_estimate(const char *path, const struct llm_engine_cfg *cfg,
+                                       struct llm_engine_estimate *out, struct sl_err *err);
 
 /* What was loaded; valid until unload. NULL when `engine` is not an LLM. */
 const struct tokenizer *llm_engine_tokenizer(const struct engine *engine);

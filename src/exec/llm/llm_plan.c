@@ -19,12 +19,18 @@ static int32_t blocks_promised(const struct llm_engine *e)
     return n;
 }
 
+/* Tokens of the sequence that may come from the prefix index. */
+static int32_t n_sharable(const struct llm_seq *s)
+{
+    return s->pooling && pooling_needs_all(s->pooling) ? 0 : s->n_tokens;
+}
+
 /* Is a running prompt about to compute the block that would continue this sequence's cached
  * prefix? Then it waits: the prompt is prefilled once, not once per request that came meanwhile. */
 static bool prefix_is_coming(const struct llm_engine *e, const struct llm_seq *s)
 {
     int32_t at = s->kv.n_blocks, from = at * KV_BLOCK_TOKENS, to = from + KV_BLOCK_TOKENS;
-    if (e->cfg.no_prefix_cache || to >= s->n_tokens) return false;
+    if (e->cfg.no_prefix_cache || to >= n_sharable(s)) return false;
     for (const struct llm_seq *r = e->running.head; r; r = r->next) {
         bool same = r->state == SEQ_PREFILL && r->n_tokens >= to && r->kv.n_tokens < to;
         for (int32_t i = 0; i < to && same; i++) same = r->tokens[i] == s->tokens[i];
@@ -39,7 +45,8 @@ static void start(struct llm_engine *e, struct llm_seq *s, int32_t n_cached)
     if (!s->start_ns) {
         s->start_ns = now;
         s->usage.queue_ns = now - s->submit_ns;
-        s->usage.n_cached = n_cached;
+        /* a resumed answer may be found too */
+        s->usage.n_cached = n_cached < s->n_prompt ? n_cached : s->n_prompt;
         e->n_cached_tokens += (uint64_t)n_cached;
     }
     seq_list_remove(&e->waiting, s);
@@ -56,7 +63,8 @@ static enum admission admit_one(struct llm_engine *e, struct llm_seq *s, int32_t
     int32_t n_cached = 0;
     if (e->running.n > 0 && e->running.n + n_promised + s->n_choices > e->cfg.n_seqs_max)
         return FULL;
-    if (kv_seq_match(e->kv, &s->kv, s->tokens, s->n_tokens, &n_cached, err) != SL_OK) return FAILED;
+    if (kv_seq_match(e->kv, &s->kv, s->tokens, n_sharable(s), &n_cached, err) != SL_OK)
+        return FAILED;
     kv_stats_get(e->kv, &kv);
     int32_t need = blocks_for(s->n_tokens + 1) - s->kv.n_blocks + blocks_promised(e);
     if (e->running.n > 0 && need > kv.n_free + kv.n_cached) {
@@ -107,6 +115,7 @@ static bool preempt_youngest(struct llm_engine *e, const struct llm_seq *keep)
         seq_list_remove(&e->running, s);
         seq_list_push_front(&e->waiting, s);
         s->state = SEQ_WAITING;
+        if (s->pooling) pooling_reset(s->pooling);
         e->n_preemptions++;
         return true;
     }
@@ -181,6 +190,19 @@ static void add_tiles(const struct llm_engine *e, const struct llm_seq *s, int32
     }
 }
 
+/* Hidden states stand behind the logits' rows. */
+static void add_hidden(struct llm_engine *e, struct llm_batch *out)
+{
+    for (struct llm_seq *s = e->running.head; s; s = s->next) {
+        int32_t first;
+        if (!s->pooling || !s->n_planned) continue;
+        s->n_hidden = pooling_wants(s->pooling, s->n_tokens, s->kv.n_tokens, s->n_planned, &first);
+        s->hidden = out->n_hidden;
+        for (int32_t i = 0; i < s->n_hidden; i++)
+            e->b_outputs[out->n_outputs + out->n_hidden++] = s->batch_row + first + i;
+    }
+}
+
 void llm_plan_batch(struct llm_engine *e, struct llm_batch *out)
 {
     *out = (struct llm_batch){
@@ -190,9 +212,11 @@ void llm_plan_batch(struct llm_engine *e, struct llm_batch *out)
         s->output = -1;
         if (!s->n_planned) continue;
         add_tiles(e, s, out->n_tokens, &out->attn);
+        s->batch_row = out->n_tokens;
         out->n_tokens += s->n_planned;
-        if (s->kv.n_tokens + s->n_planned < s->n_tokens) continue;
+        if (s->pooling || s->kv.n_tokens + s->n_planned < s->n_tokens) continue;
         s->output = out->n_outputs;
         e->b_outputs[out->n_outputs++] = out->n_tokens - 1;
     }
+    add_hidden(e, out);
 }

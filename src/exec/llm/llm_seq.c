@@ -59,31 +59,76 @@ static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req
     return status == SL_OK ? stop_create(req->stop, req->n_stop, &s->stop, err) : status;
 }
 
-sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req,
-                         const int32_t *tokens, int32_t n_tokens, int32_t choice,
-                         struct llm_seq **out, struct sl_err *err)
+/* What generations and embeddings have in common: a sequence of the prompt's tokens, with room for
+ * n_more. NULL: no memory. */
+static struct llm_seq *new_seq(const struct llm_engine *e, uint64_t id, const struct sl_buf *ids,
+                               int32_t n_more)
 {
-    int32_t room = e->cfg.n_ctx - n_tokens;
     struct llm_seq *s = sl_calloc(1, sizeof *s);
-    sl_status status = SL_NOMEM;
-    if (!s) return sl_err_set(err, SL_NOMEM, "sequence");
-    s->id = req->id;
-    s->choice = choice;
-    s->n_choices = req->n_choices > 1 ? req->n_choices : 1;
-    s->ignore_end = req->ignore_end;
-    s->n_prompt = s->n_tokens = n_tokens;
-    s->n_tokens_max = n_tokens + (req->max_tokens < room ? req->max_tokens : room);
+    int32_t n_tokens = (int32_t)(ids->len / sizeof *s->tokens);
+    if (!s) return NULL;
+    s->id = id;
+    s->n_choices = 1;
+    s->n_prompt = s->n_tokens = s->usage.n_prompt = n_tokens;
+    s->n_tokens_max = n_tokens + n_more;
     s->submit_ns = sl_now_ns();
-    s->usage.n_prompt = n_tokens;
     sl_buf_init(&s->piece, PIECE_BYTES_MAX);
     sl_buf_init(&s->text, PIECE_BYTES_MAX);
     detokenizer_init(&s->detok, e->tok, 0, false);
     s->tokens = sl_calloc((size_t)s->n_tokens_max + 1, sizeof *s->tokens);
-    if (!s->tokens) goto fail;
-    memcpy(s->tokens, tokens, (size_t)n_tokens * sizeof *tokens);
+    if (!s->tokens) {
+        sl_free(s);
+        return NULL;
+    }
+    memcpy(s->tokens, ids->data, ids->len);
+    return s;
+}
+
+/* Appends a token of the answer; s->text is what it adds to the text that may be shown, and s->over
+ * says whether the answer ends with it. */
+static sl_status append_token(const struct llm_engine *e, struct llm_seq *s, int32_t token)
+{
+    bool ends = !s->ignore_end && tokenizer_is_end(e->tok, token), hit = false;
+    sl_status status = SL_OK;
+    s->tokens[s->n_tokens++] = token;
+    sampler_accept(s->sampler, token);
+    sl_buf_clear(&s->piece);
+    sl_buf_clear(&s->text);
+    if (!ends) status = detokenizer_push(&s->detok, token, &s->piece);
+    if (status == SL_OK) status = stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit);
+    s->over = ends || hit || s->n_tokens >= s->n_tokens_max;
+    s->finish = ends || hit ? ENGINE_FINISH_STOP : ENGINE_FINISH_LENGTH;
+    return status;
+}
+
+/* Takes the tokens of an answer that was begun elsewhere, as if they had been chosen here. */
+static sl_status resume(const struct llm_engine *e, struct llm_seq *s,
+                        const struct engine_generate *req, struct sl_err *err)
+{
+    for (size_t i = 0; i < req->n_resume && !s->over; i++) {
+        sl_status status = append_token(e, s, req->resume[i]);
+        if (status != SL_OK) return sl_err_set(err, status, "text of token %d", req->resume[i]);
+    }
+    return SL_OK;
+}
+
+sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req,
+                         const struct sl_buf *ids, int32_t choice, struct llm_seq **out,
+                         struct sl_err *err)
+{
+    int32_t n_tokens = (int32_t)(ids->len / sizeof(int32_t)), room = e->cfg.n_ctx - n_tokens;
+    struct llm_seq *s = new_seq(e, req->id, ids, req->max_tokens < room ? req->max_tokens : room);
+    sl_status status = SL_NOMEM;
+    if (!s) goto fail;
+    s->choice = choice;
+    s->n_choices = req->n_choices > 1 ? req->n_choices : 1;
+    s->ignore_end = req->ignore_end;
+    if (req->show_control) detokenizer_init(&s->detok, e->tok, DETOKENIZE_SPECIAL, false);
     status = make_parts(s, req, e->hp.n_vocab, err);
     if (status != SL_OK) goto fail;
-    for (int32_t i = 0; i < n_tokens; i++) sampler_accept(s->sampler, tokens[i]);
+    for (int32_t i = 0; i < n_tokens; i++) sampler_accept(s->sampler, s->tokens[i]);
+    status = resume(e, s, req, err);
+    if (status != SL_OK) goto fail;
     *out = s;
     return SL_OK;
 fail:
@@ -92,12 +137,37 @@ fail:
                               : status;
 }
 
+/* Where the request leaves it open, the file decides. */
+static enum engine_pooling pooling_kind(const struct llm_engine *e, enum engine_pooling asked)
+{
+    if (asked != ENGINE_POOLING_MODEL) return asked;
+    return e->hp.pooling == LLM_POOLING_CLS    ? ENGINE_POOLING_CLS
+           : e->hp.pooling == LLM_POOLING_LAST ? ENGINE_POOLING_LAST
+                                               : ENGINE_POOLING_MEAN;
+}
+
+sl_status llm_seq_create_embed(struct llm_engine *e, const struct engine_embed *req,
+                               const struct sl_buf *ids, struct llm_seq **out, struct sl_err *err)
+{
+    struct llm_seq *s = new_seq(e, req->id, ids, 0);
+    if (!s) goto fail;
+    s->normalize = !req->no_normalize;
+    if (pooling_create(pooling_kind(e, req->pooling), e->hp.n_embd, &s->pooling) != SL_OK)
+        goto fail;
+    *out = s;
+    return SL_OK;
+fail:
+    llm_seq_destroy(e, s);
+    return sl_err_set(err, SL_NOMEM, "embedding of %zu tokens", ids->len / sizeof(int32_t));
+}
+
 void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s)
 {
     if (!s) return;
     if (e->kv) kv_seq_release(e->kv, &s->kv);
     sampler_destroy(s->sampler);
     stop_destroy(s->stop);
+    pooling_destroy(s->pooling);
     sl_buf_done(&s->piece);
     sl_buf_done(&s->text);
     sl_free(s->tokens);
@@ -114,7 +184,20 @@ void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s)
     struct engine_event ev = event_of(s, ENGINE_EVENT_PREFILL);
     ev.n_done = s->kv.n_tokens < s->n_prompt ? s->kv.n_tokens : s->n_prompt;
     ev.n_total = s->n_prompt;
+    ev.n_cached = s->usage.n_cached;
     e->cfg.on_event(e->cfg.event_ctx, &ev);
+}
+
+/* The text that was held back, in s->text. */
+static sl_status last_text(struct llm_seq *s)
+{
+    bool hit;
+    sl_buf_clear(&s->piece);
+    sl_buf_clear(&s->text);
+    if (s->pooling) return SL_OK;
+    sl_status status = detokenizer_finish(&s->detok, &s->piece);
+    if (status == SL_OK) status = stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit);
+    return status == SL_OK ? stop_finish(s->stop, &s->text) : status;
 }
 
 void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish finish,
@@ -124,13 +207,7 @@ void llm_seq_finish(struct llm_engine *e, struct llm_seq *s, enum engine_finish 
     int64_t now = sl_now_ns();
     if (s->state == SEQ_DONE) return;
     s->state = SEQ_DONE;
-    sl_buf_clear(&s->piece);
-    sl_buf_clear(&s->text);
-    bool hit;
-    bool whole = detokenizer_finish(&s->detok, &s->piece) == SL_OK &&
-                 stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit) == SL_OK &&
-                 stop_finish(s->stop, &s->text) == SL_OK;
-    if (!whole && finish != ENGINE_FINISH_ERROR) {
+    if (last_text(s) != SL_OK && finish != ENGINE_FINISH_ERROR) {
         finish = ENGINE_FINISH_ERROR;
         status = SL_NOMEM;
         message = "out of memory for the last text";
@@ -169,11 +246,10 @@ static void emit_token(struct llm_engine *e, struct llm_seq *s, const struct sam
     e->cfg.on_event(e->cfg.event_ctx, &ev);
 }
 
-static void append_token(struct llm_engine *e, struct llm_seq *s, int32_t token)
+/* A token was chosen: counts it, and the time that the first one took. */
+static void count_token(struct llm_engine *e, struct llm_seq *s)
 {
     int64_t now = sl_now_ns();
-    s->tokens[s->n_tokens++] = token;
-    sampler_accept(s->sampler, token);
     e->n_generated_tokens++;
     if (s->sent_first) return;
     s->sent_first = true;
@@ -186,27 +262,33 @@ void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits)
 {
     struct sampler_result r;
     struct sl_err err = SL_ERR_INIT;
-    bool hit = false, ends;
     sl_status status = sampler_sample(s->sampler, logits, s->n_tokens, &r, &err);
     if (status != SL_OK) {
         llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, err.text);
         return;
     }
     s->state = SEQ_DECODE;
-    append_token(e, s, r.token);
-    ends = !s->ignore_end && tokenizer_is_end(e->tok, r.token);
-    sl_buf_clear(&s->piece);
-    sl_buf_clear(&s->text);
-    if (!ends) status = detokenizer_push(&s->detok, r.token, &s->piece);
-    if (status == SL_OK) status = stop_push(s->stop, s->piece.data, s->piece.len, &s->text, &hit);
+    count_token(e, s);
+    status = append_token(e, s, r.token);
     if (status != SL_OK) {
         llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, "out of memory for the text");
         return;
     }
     emit_token(e, s, &r);
-    if (s->cancel) return;
-    if (ends || hit)
-        llm_seq_finish(e, s, ENGINE_FINISH_STOP, SL_OK, NULL);
-    else if (s->n_tokens >= s->n_tokens_max)
-        llm_seq_finish(e, s, ENGINE_FINISH_LENGTH, SL_OK, NULL);
+    if (s->over && !s->cancel) llm_seq_finish(e, s, s->finish, SL_OK, NULL);
+}
+
+void llm_seq_embed(struct llm_engine *e, struct llm_seq *s)
+{
+    struct engine_event ev = event_of(s, ENGINE_EVENT_EMBEDDING);
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = pooling_finish(s->pooling, s->normalize, &ev.embedding, &err);
+    s->usage.prefill_ns = sl_now_ns() - s->start_ns;
+    if (status != SL_OK) {
+        llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, err.text);
+        return;
+    }
+    ev.n_embd = e->hp.n_embd;
+    e->cfg.on_event(e->cfg.event_ctx, &ev);
+    if (!s->cancel) llm_seq_finish(e, s, ENGINE_FINISH_STOP, SL_OK, NULL);
 }

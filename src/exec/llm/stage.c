@@ -30,8 +30,9 @@ struct llm_stage {
     struct ggml_backend_sched *sched;
     struct llm_graph graph;
     uint16_t *mask;
-    float *out_host;
-    uint64_t kv_bytes, n_builds, n_reuses;
+    float *out_host, *hidden_host; /* copies of results that lie on an accelerator */
+    bool measure;
+    uint64_t kv_bytes, compute_bytes, n_builds, n_reuses;
 };
 
 static enum ggml_type kv_ggml_type(enum llm_kv_type type)
@@ -78,6 +79,18 @@ static sl_status kv_make(struct llm_stage *s, struct sl_err *err)
     return SL_OK;
 }
 
+static uint64_t kv_alloc_place(struct llm_stage *s, int place)
+{
+    struct ggml_backend *b = place ? s->backends->gpu : s->backends->cpu;
+    struct ggml_backend_buffer_type *buft = ggml_backend_get_default_buffer_type(b);
+    if (s->measure) {
+        s->kv_buffer[place] = llm_buffer_measure(s->kv_ctx[place], buft);
+        return ggml_backend_alloc_ctx_tensors_from_buft_size(s->kv_ctx[place], buft);
+    }
+    s->kv_buffer[place] = ggml_backend_alloc_ctx_tensors(s->kv_ctx[place], b);
+    return s->kv_buffer[place] ? ggml_backend_buffer_get_size(s->kv_buffer[place]) : 0;
+}
+
 static sl_status kv_alloc(struct llm_stage *s, struct sl_err *err)
 {
     uint64_t bytes =
@@ -89,15 +102,13 @@ static sl_status kv_alloc(struct llm_stage *s, struct sl_err *err)
             s->hp->head_k);
     sl_status status = kv_make(s, err);
     for (int place = 0; place < 2 && status == SL_OK; place++) {
-        struct ggml_backend *b = place ? s->backends->gpu : s->backends->cpu;
         if (!ggml_get_first_tensor(s->kv_ctx[place])) continue;
-        s->kv_buffer[place] = ggml_backend_alloc_ctx_tensors(s->kv_ctx[place], b);
+        s->kv_bytes += kv_alloc_place(s, place);
         if (!s->kv_buffer[place])
             return sl_err_set(err, SL_NOMEM, "KV cache: no room for %.2f GB", (double)bytes / 1e9);
-        s->kv_bytes += ggml_backend_buffer_get_size(s->kv_buffer[place]);
         /* Masked attention multiplies what it masks by zero: it must not be NaN. Paged attention
          * never looks there. */
-        if (s->env.any_masked) ggml_backend_buffer_clear(s->kv_buffer[place], 0);
+        if (s->env.any_masked && !s->measure) ggml_backend_buffer_clear(s->kv_buffer[place], 0);
     }
     return status;
 }
@@ -164,22 +175,46 @@ static sl_status scratch_alloc(struct llm_stage *s, struct sl_err *err)
     return SL_OK;
 }
 
-/* Plans the graph buffers for the largest batch, so that memory is taken now and not in the
- * middle of a request. */
+static bool reserve(struct llm_stage *s)
+{
+    size_t sizes[LLM_DEVICES_MAX + 1] = {0};
+    uint64_t n_bytes = 0;
+    if (!s->measure) return ggml_backend_sched_reserve(s->sched, s->graph.gf);
+    ggml_backend_sched_reserve_size(s->sched, s->graph.gf, sizes);
+    for (int i = 0; i < s->backends->n; i++) n_bytes += sizes[i];
+    if (n_bytes > s->compute_bytes) s->compute_bytes = n_bytes;
+    return true;
+}
+
+static sl_status reserve_for(struct llm_stage *s, const struct llm_graph_key *key,
+                             struct sl_err *err)
+{
+    ggml_backend_sched_reset(s->sched);
+    sl_status status = llm_graph_build(&s->env, key, &s->graph, err);
+    if (status == SL_OK && !reserve(s))
+        status = sl_err_set(err, SL_NOMEM, "graph buffers for %d tokens", s->n_batch);
+    llm_graph_free(&s->graph);
+    return status;
+}
+
+/* Plans the graph buffers for the largest batch, without and with hidden states, so that memory is
+ * taken now and not in the middle of a request. */
 static sl_status sched_make(struct llm_stage *s, struct sl_err *err)
 {
     size_t n_nodes = llm_graph_nodes_max(&s->env);
-    struct llm_graph_key key = {s->n_batch, s->weights.range.heads ? s->n_batch : 0,
-                                s->env.any_masked ? s->n_slots : 0};
+    bool heads = s->weights.range.heads;
+    struct llm_graph_key key = {.n_tokens = s->n_batch,
+                                .n_outputs = heads ? s->n_batch : 0,
+                                .n_kv = s->env.any_masked ? s->n_slots : 0};
     struct ggml_backend *list[LLM_DEVICES_MAX + 1];
     memcpy(list, s->backends->list, sizeof list);
     s->sched = ggml_backend_sched_new(list, NULL, s->backends->n, n_nodes, false, true);
     if (!s->sched) return sl_err_set(err, SL_NOMEM, "graph scheduler");
-    sl_status status = llm_graph_build(&s->env, &key, &s->graph, err);
-    if (status == SL_OK && !ggml_backend_sched_reserve(s->sched, s->graph.gf))
-        status = sl_err_set(err, SL_NOMEM, "graph buffers for %d tokens", s->n_batch);
-    llm_graph_free(&s->graph);
-    return status;
+    sl_status status = reserve_for(s, &key, err);
+    if (status != SL_OK || !heads) return status;
+    key.n_outputs = s->n_batch - 1; /* a mixed batch has an input more */
+    key.n_hidden = 1;
+    return reserve_for(s, &key, err);
 }
 
 static sl_status tables_alloc(struct llm_stage *s, struct sl_err *err)
@@ -198,7 +233,13 @@ static sl_status tables_alloc(struct llm_stage *s, struct sl_err *err)
 static sl_status stage_init(struct llm_stage *s, const struct llm_stage_cfg *cfg,
                             struct sl_err *err)
 {
-    struct llm_weights_cfg wcfg = {cfg->file, cfg->hp, cfg->range, cfg->backends, cfg->gpu_layers};
+    struct llm_weights_cfg wcfg = {.file = cfg->file,
+                                   .hp = cfg->hp,
+                                   .range = cfg->range,
+                                   .backends = cfg->backends,
+                                   .gpu_layers = cfg->gpu_layers,
+                                   .watch = cfg->watch,
+                                   .measure = cfg->measure};
     sl_status status = tables_alloc(s, err);
     if (status == SL_OK) status = llm_weights_load(&wcfg, &s->weights, err);
     if (status != SL_OK) return status;
@@ -224,6 +265,7 @@ sl_status llm_stage_create(const struct llm_stage_cfg *cfg, struct llm_stage **o
     s->n_slots = cfg->n_slots;
     s->n_batch = cfg->n_batch;
     s->kv_type = cfg->kv_type;
+    s->measure = cfg->measure;
     status = stage_init(s, cfg, err);
     if (status != SL_OK) {
         llm_stage_destroy(s);
@@ -250,6 +292,7 @@ void llm_stage_destroy(struct llm_stage *s)
     sl_free(s->scratch);
     sl_free(s->mask);
     sl_free(s->out_host);
+    sl_free(s->hidden_host);
     sl_free(s);
 }
 
@@ -278,7 +321,10 @@ static int32_t highest_slot(const struct llm_batch *batch)
 
 static struct llm_graph_key batch_key(const struct llm_stage *s, const struct llm_batch *batch)
 {
-    struct llm_graph_key key = {batch->n_tokens, s->weights.range.heads ? batch->n_outputs : 0, 0};
+    bool heads = s->weights.range.heads;
+    struct llm_graph_key key = {.n_tokens = batch->n_tokens,
+                                .n_outputs = heads ? batch->n_outputs : 0,
+                                .n_hidden = heads ? batch->n_hidden : 0};
     if (s->env.any_masked) {
         key.n_kv = (highest_slot(batch) + MASKED_KV_ALIGN - 1) / MASKED_KV_ALIGN * MASKED_KV_ALIGN;
         if (key.n_kv > s->n_slots) key.n_kv = s->n_slots;
@@ -350,21 +396,28 @@ static sl_status inputs_set(struct llm_stage *s, const struct llm_batch *batch, 
 }
 
 /* Where the result can be read: in place when it is in this machine's memory, else a copy. */
-static sl_status output_get(struct llm_stage *s, float **out, struct sl_err *err)
+static sl_status result_get(const struct ggml_tensor *t, float **host, float **out,
+                            struct sl_err *err)
 {
-    struct ggml_tensor *t = s->graph.out;
-    float *host;
     *out = NULL;
     if (!t) return SL_OK;
     if (ggml_backend_buffer_is_host(t->buffer)) {
         *out = t->data;
         return SL_OK;
     }
-    host = sl_realloc_array(s->out_host, (size_t)ggml_nelements(t), sizeof *host);
-    if (!host) return sl_err_set(err, SL_NOMEM, "logits");
-    s->out_host = host;
-    ggml_backend_tensor_get(t, host, 0, ggml_nbytes(t));
-    *out = host;
+    float *copy = sl_realloc_array(*host, (size_t)ggml_nelements(t), sizeof *copy);
+    if (!copy) return sl_err_set(err, SL_NOMEM, "results of a step");
+    ggml_backend_tensor_get(t, copy, 0, ggml_nbytes(t));
+    *out = *host = copy;
+    return SL_OK;
+}
+
+sl_status llm_stage_hidden(struct llm_stage *s, const float **out, struct sl_err *err)
+{
+    float *rows;
+    sl_status status = result_get(s->graph.hidden, &s->hidden_host, &rows, err);
+    if (status != SL_OK) return status;
+    *out = rows ? rows + (size_t)s->graph.key.n_outputs * (size_t)s->hp->n_embd : NULL;
     return SL_OK;
 }
 
@@ -381,7 +434,7 @@ sl_status llm_stage_compute(struct llm_stage *s, const struct llm_batch *batch, 
     if (computed != GGML_STATUS_SUCCESS)
         return sl_err_set(err, SL_INTERNAL, "ggml: computing %d tokens failed (%s)",
                           batch->n_tokens, ggml_status_to_string(computed));
-    return output_get(s, out, err);
+    return result_get(s->graph.out, &s->out_host, out, err);
 }
 
 static sl_status copy_rows(struct ggml_tensor *t, int32_t src, int32_t dst, int32_t n,
@@ -413,9 +466,10 @@ void llm_stage_stats(const struct llm_stage *s, struct llm_stage_stats *out)
     *out = (struct llm_stage_stats){.mapped_bytes = s->weights.mapped_bytes,
                                     .copied_bytes = s->weights.copied_bytes,
                                     .kv_bytes = s->kv_bytes,
+                                    .compute_bytes = s->compute_bytes,
                                     .n_graph_builds = s->n_builds,
                                     .n_graph_reuses = s->n_reuses,
                                     .gpu_layers = s->weights.range.last - s->weights.gpu_first};
-    for (int i = 0; i < s->backends->n; i++)
+    for (int i = 0; i < s->backends->n && !s->measure; i++)
         out->compute_bytes += ggml_backend_sched_get_buffer_size(s->sched, s->backends->list[i]);
 }

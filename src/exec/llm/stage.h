@@ -8,9 +8,8 @@
 #pragma once
 #include "exec/llm/attn.h"
 #include "exec/llm/llm_engine.h"
-#include "exec/llm/tensors.h"
+#include "exec/llm/weights.h"
 
-struct llm_backends;
 struct llm_stage; /* opaque */
 
 struct llm_stage_cfg {
@@ -24,6 +23,10 @@ struct llm_stage_cfg {
     int32_t gpu_layers; /* of this stage; -1: as many as fit */
     enum llm_kv_type kv_type;
     enum llm_attention attention;
+    const struct llm_load_watch *watch; /* may be NULL */
+    /* only finds out the sizes: nothing is allocated for weights, cache and graphs, and the stage
+     * cannot compute */
+    bool measure;
 };
 
 /* One step's tokens, laid out for all stages alike. Sequences' tokens stand together, positions
@@ -35,7 +38,10 @@ struct llm_batch {
     const int64_t *slots;   /* [n_tokens]: where each token's key and value go */
     struct attn_batch attn; /* block tables */
     int32_t n_outputs;
-    const int32_t *outputs; /* [n_outputs]: rows whose logits are wanted, ascending */
+    int32_t n_hidden;
+    /* [n_outputs + n_hidden]: rows whose logits are wanted, ascending, then other rows whose hidden
+     * states are, ascending too */
+    const int32_t *outputs;
 };
 
 /* Errors as llm_weights_load; NOMEM names the KV cache's size. INVALID: q8_0 keys with a head
@@ -46,9 +52,13 @@ void llm_stage_destroy(struct llm_stage *stage); /* NULL is fine */
 
 /* Computes the batch. `hidden` [n_tokens, n_embd] comes from the stage before; NULL when this
  * one embeds. *out is valid until the next compute: logits [n_outputs, n_vocab] of a stage that
- * heads, else hidden states [n_tokens, n_embd], all f32. */
+ * heads (NULL when n_outputs is 0), else hidden states [n_tokens, n_embd], all f32. */
 SL_CHECK sl_status llm_stage_compute(struct llm_stage *stage, const struct llm_batch *batch,
                                      const float *hidden, float **out, struct sl_err *err);
+
+/* Hidden states after the last norm, [batch->n_hidden, n_embd] f32, of the last compute of a stage
+ * that heads; valid until the next one. NOMEM. */
+SL_CHECK sl_status llm_stage_hidden(struct llm_stage *stage, const float **out, struct sl_err *err);
 
 /* Copies n_slots rows of keys and values from slot `src` to slot `dst` in every layer (copy on
  * write). */

@@ -249,18 +249,38 @@ static sl_status map_shards(struct loader *ld)
     return SL_OK;
 }
 
+/* Tensors in an empty buffer: the scheduler sees where they would live. */
+struct ggml_backend_buffer *llm_buffer_measure(struct ggml_context *ctx,
+                                               struct ggml_backend_buffer_type *buft)
+{
+    struct ggml_backend_buffer *buffer = ggml_backend_buft_alloc_buffer(buft, 0);
+    for (struct ggml_tensor *t = ggml_get_first_tensor(ctx); t && buffer;
+         t = ggml_get_next_tensor(ctx, t))
+        t->buffer = buffer;
+    return buffer;
+}
+
+static sl_status check_memory(const struct loader *ld)
+{
+    uint64_t need = 0, available = sl_mem_available_bytes();
+    for (int p = 1; p < ld->w->n_places; p++)
+        need += p == ld->gpu_place ? 0 : ld->w->places[p].n_bytes;
+    if (need <= available || ld->cfg->measure) return SL_OK;
+    return sl_err_set(ld->err, SL_NOMEM, "weights: %.2f GB needed, %.2f GB available",
+                      (double)need / 1e9, (double)available / 1e9);
+}
+
 static sl_status alloc_places(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
-    uint64_t need = 0, available = sl_mem_available_bytes();
-    for (int p = 1; p < w->n_places; p++) need += p == ld->gpu_place ? 0 : w->places[p].n_bytes;
-    if (need > available)
-        return sl_err_set(ld->err, SL_NOMEM, "weights: %.2f GB needed, %.2f GB available",
-                          (double)need / 1e9, (double)available / 1e9);
+    sl_status status = check_memory(ld);
+    if (status != SL_OK) return status;
     for (int p = 1; p < w->n_places; p++) {
         struct llm_place *place = &w->places[p];
         if (!place->n_bytes) continue;
-        place->buffer = ggml_backend_alloc_ctx_tensors_from_buft(place->ctx, place->buft);
+        place->buffer = ld->cfg->measure
+                            ? llm_buffer_measure(place->ctx, place->buft)
+                            : ggml_backend_alloc_ctx_tensors_from_buft(place->ctx, place->buft);
         if (!place->buffer)
             return sl_err_set(ld->err, SL_NOMEM, "weights: %s has no room for %.2f GB",
                               ggml_backend_buft_name(place->buft), (double)place->n_bytes / 1e9);
@@ -280,14 +300,33 @@ static void drop_pages(const struct gguf_tensor *t)
     if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static void copy_tensors(struct loader *ld)
+static void copy_tensor(const struct loader *ld, const struct item *it)
 {
-    for (int i = 0; i < ld->n_items; i++) {
-        struct item *it = &ld->items[i];
+    ggml_backend_tensor_set(*it->dst, it->src->data, 0, it->src->n_bytes);
+    if (!is_tied(ld, it)) drop_pages(it->src);
+}
+
+static sl_status report(const struct loader *ld, double part)
+{
+    const struct llm_load_watch *watch = ld->cfg->watch;
+    if (!watch || !watch->on_load) return SL_OK;
+    if (watch->on_load(watch->ctx, watch->from + part * (watch->to - watch->from))) return SL_OK;
+    return sl_err_set(ld->err, SL_CANCELLED, "cancelled");
+}
+
+/* Mapped tensors take no time, copied ones do: progress counts the bytes of those. */
+static sl_status copy_tensors(struct loader *ld)
+{
+    uint64_t n_done = 0;
+    sl_status status = report(ld, 0);
+    for (int i = 0; i < ld->n_items && status == SL_OK; i++) {
+        const struct item *it = &ld->items[i];
         if (it->place == PLACE_MAPPED) continue;
-        ggml_backend_tensor_set(*it->dst, it->src->data, 0, it->src->n_bytes);
-        if (!is_tied(ld, it)) drop_pages(it->src);
+        copy_tensor(ld, it);
+        n_done += it->src->n_bytes;
+        status = report(ld, (double)n_done / (double)ld->w->copied_bytes);
     }
+    return status == SL_OK && !n_done ? report(ld, 1) : status;
 }
 
 static sl_status load_all(struct loader *ld)
@@ -300,7 +339,7 @@ static sl_status load_all(struct loader *ld)
     status = make_tensors(ld);
     if (status == SL_OK) status = map_shards(ld);
     if (status == SL_OK) status = alloc_places(ld);
-    if (status == SL_OK) copy_tensors(ld);
+    if (status == SL_OK && !ld->cfg->measure) status = copy_tensors(ld);
     return status;
 }
 

@@ -35,6 +35,13 @@ struct llm_weights {
     int32_t gpu_first; /* layers from this one on are on the accelerator */
 };
 
+/* Somebody who waits for a load. */
+struct llm_load_watch {
+    bool (*on_load)(void *ctx, double fraction); /* false cancels the load; NULL: nobody watches */
+    void *ctx;
+    double from, to; /* the part of the whole load that this one is */
+};
+
 struct llm_weights_cfg {
     const struct gguf_file *file;
     const struct llm_hparams *hp;
@@ -42,9 +49,17 @@ struct llm_weights_cfg {
     const struct llm_backends *backends;
     /* the last n layers of the range go to the accelerator; -1: as many as fit */
     int32_t gpu_layers;
+    const struct llm_load_watch *watch; /* may be NULL */
+    bool measure; /* tensors get a type, a shape and a place, but no memory is taken for copies */
 };
 
-/* CORRUPT and UNSUPPORTED name the tensor; NOMEM gives needed and available bytes. */
+/* CORRUPT and UNSUPPORTED name the tensor; NOMEM gives needed and available bytes; CANCELLED by the
+ * watch. */
 SL_CHECK sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out,
                                     struct sl_err *err);
 void llm_weights_free(struct llm_weights *w); /* zeroed is fine */
+
+/* Gives the tensors of a context an empty buffer of this type, for measuring: graphs over them can
+ * be planned and not computed. NULL: no memory. */
+struct ggml_backend_buffer *llm_buffer_measure(struct ggml_context *ctx,
+                                               struct ggml_backend_buffer_type *buft);
