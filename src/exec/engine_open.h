@@ -1,0 +1,37 @@
+/* engine_open.h: opens an engine of any kind by its name; the one place that knows them all.
+ * Floor: exec.  Thread: the one that will own the engine.  Allocates: what the engine needs.
+ * Invariant: a kind is a row of one table; nothing else tells kinds apart. */
+#pragma once
+#include "exec/engine.h"
+
+/* What to load, and how. Zero is "as the engine likes it". */
+struct engine_load {
+    const char
+        *kind; /* "llm": a GGUF file; "echo": the scripted engine (exec/echo/echo_engine.h) */
+    const char *path;      /* the file, or what the kind takes in its place */
+    int32_t n_threads;     /* 0: as many as this process may use */
+    int32_t n_ctx;         /* most tokens of one sequence; 0: min(the model's own, 4096) */
+    int32_t n_seqs_max;    /* sequences that run at once */
+    int32_t n_queue_max;   /* requests that wait */
+    int32_t n_batch;       /* token budget of one step */
+    int32_t gpu_layers;    /* layers on the accelerator; -1: as many as fit */
+    int32_t kv_type;       /* enum llm_kv_type */
+    uint64_t kv_bytes_max; /* of the KV cache; 0: room for n_ctx tokens */
+    int32_t kv_contexts;   /* llm_engine_cfg's */
+    bool no_prefix_cache;
+};
+
+/* Called while a model loads, `fraction` from 0 to 1; often enough to answer a watchdog. False
+ * gives the load up. */
+typedef bool (*engine_load_fn)(void *ctx, double fraction);
+
+struct engine_open_cfg {
+    engine_event_fn on_event; /* required */
+    engine_load_fn on_load;   /* NULL is fine */
+    void *ctx;                /* of both */
+};
+
+/* UNSUPPORTED: no such kind; CANCELLED: on_load gave it up; otherwise what the engine says, the
+ * message naming the file. */
+SL_CHECK sl_status engine_open(const struct engine_load *load, const struct engine_open_cfg *cfg,
+                               struct engine **out, struct sl_err *err);

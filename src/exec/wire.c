@@ -1,0 +1,85 @@
+#include "exec/wire.h"
+#include "exec/wire_int.h"
+#include "net/frame.h"
+
+static const struct wire_codec *find_codec(unsigned type)
+{
+    const struct wire_codec *codec = NULL;
+    if (type < WIRE_REQUESTS)
+        codec = &wire_requests[type];
+    else if (type >= WIRE_LOADING && type < WIRE_LOADING + WIRE_REPLIES)
+        codec = &wire_replies[type - WIRE_LOADING];
+    return codec && codec->name ? codec : NULL;
+}
+
+const char *wire_type_name(enum wire_type type)
+{
+    const struct wire_codec *codec = find_codec((unsigned)type);
+    return codec ? codec->name : "?";
+}
+
+static void append(ProtobufCBuffer *base, size_t n, const uint8_t *data)
+{
+    struct wire_sink *sink = (struct wire_sink *)(void *)base;
+    if (sink->status == SL_OK) sink->status = sl_buf_add(sink->out, data, n);
+}
+
+void wire_sink_put(struct wire_sink *sink, const ProtobufCMessage *message)
+{
+    (void)protobuf_c_message_pack_to_buffer(message, &sink->base);
+}
+
+sl_status wire_encode(const struct wire_msg *msg, struct sl_buf *out, struct sl_err *err)
+{
+    const struct wire_codec *codec = find_codec((unsigned)msg->type);
+    size_t mark;
+    if (!codec) return sl_err_set(err, SL_INVALID, "message type %d", (int)msg->type);
+    struct wire_sink sink = {.base = {.append = append}, .out = out};
+    sl_arena_init(&sink.scratch, WIRE_ARENA_BYTES_MAX);
+    size_t before = out->len;
+    sink.status = frame_begin(out, (uint8_t)msg->type, &mark);
+    if (sink.status == SL_OK) codec->encode(msg, &sink);
+    if (sink.status == SL_OK) sink.status = frame_end(out, mark, WIRE_FRAME_BYTES_MAX);
+    sl_arena_done(&sink.scratch);
+    if (sink.status == SL_OK) return SL_OK;
+    sl_buf_truncate(out, before);
+    return sl_err_set(err, sink.status, "%s message: %s", codec->name, sl_status_text(sink.status));
+}
+
+/* protobuf-c's allocations, taken from an arena; freed with it. */
+struct arena_allocator {
+    ProtobufCAllocator base;
+    struct sl_arena *arena;
+    bool failed;
+};
+
+static void *arena_take(void *data, size_t n)
+{
+    struct arena_allocator *self = data;
+    void *p = sl_arena_alloc(self->arena, n);
+    if (!p) self->failed = true;
+    return p;
+}
+
+static void arena_leave(void *data, void *p)
+{
+    (void)data;
+    (void)p;
+}
+
+sl_status wire_decode(const struct frame *frame, struct sl_arena *arena, struct wire_msg *out,
+                      struct sl_err *err)
+{
+    const struct wire_codec *codec = find_codec(frame->type);
+    if (!codec) return sl_err_set(err, SL_CORRUPT, "message of unknown type %u", frame->type);
+    struct arena_allocator allocator = {.arena = arena};
+    allocator.base = (ProtobufCAllocator){
+        .alloc = arena_take, .free = arena_leave, .allocator_data = &allocator};
+    ProtobufCMessage *message = protobuf_c_message_unpack(codec->descriptor, &allocator.base,
+                                                          frame->n_payload, frame->payload);
+    if (allocator.failed) return sl_err_set(err, SL_NOMEM, "%s message", codec->name);
+    if (!message) return sl_err_set(err, SL_CORRUPT, "%s message does not parse", codec->name);
+    *out = (struct wire_msg){.type = (enum wire_type)frame->type};
+    sl_status status = codec->decode(message, arena, out, err);
+    return status == SL_OK ? SL_OK : sl_err_prefix(err, "%s message", codec->name);
+}

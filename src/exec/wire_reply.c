@@ -1,0 +1,419 @@
+/* wire_reply.c: the messages from a worker. */
+#include "exec/wire_int.h"
+#include <math.h>
+#include <string.h>
+
+#define LOADED_FIELDS(X) \
+    X(adds_bos) \
+    X(n_ctx) \
+    X(n_ctx_model) \
+    X(n_vocab) \
+    X(n_embd) \
+    X(n_layer) \
+    X(n_seqs_max) \
+    X(n_params)
+
+#define LOADED_STRINGS(X) \
+    X(architecture) \
+    X(name) \
+    X(bos_text) \
+    X(eos_text) \
+    X(quantization)
+
+#define LOADED_NUMBERS(X) \
+    X(weight_bytes) \
+    X(kv_bytes) \
+    X(compute_bytes) \
+    X(load_ns)
+
+#define USAGE_FIELDS(X) \
+    X(n_prompt) \
+    X(n_cached) \
+    X(n_generated) \
+    X(queue_ns) \
+    X(first_token_ns) \
+    X(prefill_ns) \
+    X(decode_ns)
+
+#define STATS_FIELDS(X) \
+    X(n_waiting) \
+    X(n_running) \
+    X(kv_blocks_total) \
+    X(kv_blocks_used) \
+    X(kv_blocks_cached) \
+    X(kv_block_tokens) \
+    X(kv_bytes) \
+    X(weight_bytes) \
+    X(weight_copied_bytes) \
+    X(compute_bytes) \
+    X(n_steps) \
+    X(n_prompt_tokens) \
+    X(n_cached_tokens) \
+    X(n_generated_tokens) \
+    X(n_preemptions) \
+    X(n_graph_builds) \
+    X(n_graph_reuses)
+
+typedef Starlane__Worker__Event pb_event;
+typedef Starlane__Worker__Logprob pb_logprob;
+typedef Starlane__Worker__Usage pb_usage;
+
+#define PB_EVENT(name) STARLANE__WORKER__EVENT_TYPE__##name
+
+_Static_assert((int)ENGINE_FINISH_ERROR == (int)STARLANE__WORKER__FINISH__ERROR,
+               "enum engine_finish and Finish have the same values");
+
+static sl_status read_status(uint32_t in, sl_status *out, struct sl_err *err)
+{
+    if (in >= SL_STATUS_COUNT) return sl_err_set(err, SL_CORRUPT, "status %u", in);
+    *out = (sl_status)in;
+    return SL_OK;
+}
+
+static void encode_loading(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    Starlane__Worker__Loading m = STARLANE__WORKER__LOADING__INIT;
+    m.fraction = (float)msg->loading;
+    wire_sink_put(sink, &m.base);
+}
+
+static sl_status decode_loading(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                                struct sl_err *err)
+{
+    const Starlane__Worker__Loading *m = message;
+    (void)arena;
+    if (!(m->fraction >= 0 && m->fraction <= 1))
+        return sl_err_set(err, SL_CORRUPT, "fraction %g", (double)m->fraction);
+    out->loading = m->fraction;
+    return SL_OK;
+}
+
+static void encode_loaded(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    const struct wire_loaded *in = &msg->loaded;
+    Starlane__Worker__Loaded m = STARLANE__WORKER__LOADED__INIT;
+    const char *tmpl = in->info.chat_template;
+#define X(field) m.field = in->info.field;
+    LOADED_FIELDS(X)
+#undef X
+#define X(field) m.field = wire_string(in->info.field);
+    LOADED_STRINGS(X)
+#undef X
+#define X(field) m.field = in->field;
+    LOADED_NUMBERS(X)
+#undef X
+    m.chat_template = wire_bytes(tmpl, tmpl ? strlen(tmpl) : 0);
+    m.tools = (uint32_t)in->traits.tools;
+    m.thinks = in->traits.thinks;
+    wire_sink_put(sink, &m.base);
+}
+
+static sl_status decode_loaded(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                               struct sl_err *err)
+{
+    const Starlane__Worker__Loaded *m = message;
+    struct wire_loaded *loaded = &out->loaded;
+    if (m->tools > CHAT_TOOLS_HARMONY)
+        return sl_err_set(err, SL_CORRUPT, "tool format %u", m->tools);
+    if (m->n_ctx < 0 || m->n_embd < 0 || m->n_vocab < 0)
+        return sl_err_set(err, SL_CORRUPT, "a size below 0");
+#define X(field) loaded->info.field = m->field;
+    LOADED_FIELDS(X)
+    LOADED_STRINGS(X)
+#undef X
+#define X(field) loaded->field = m->field;
+    LOADED_NUMBERS(X)
+#undef X
+    loaded->traits.tools = (enum chat_tool_format)m->tools;
+    loaded->traits.thinks = m->thinks;
+    if (!m->chat_template.len) return SL_OK;
+    loaded->info.chat_template =
+        sl_arena_strndup(arena, (const char *)m->chat_template.data, m->chat_template.len);
+    return loaded->info.chat_template ? SL_OK : sl_err_set(err, SL_NOMEM, "chat template");
+}
+
+static void encode_load_failed(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    Starlane__Worker__LoadFailed m = STARLANE__WORKER__LOAD_FAILED__INIT;
+    m.status = (uint32_t)msg->load_failed.status;
+    m.message = wire_string(msg->load_failed.message);
+    wire_sink_put(sink, &m.base);
+}
+
+static sl_status decode_load_failed(const void *message, struct sl_arena *arena,
+                                    struct wire_msg *out, struct sl_err *err)
+{
+    const Starlane__Worker__LoadFailed *m = message;
+    (void)arena;
+    out->load_failed.message = m->message;
+    return read_status(m->status, &out->load_failed.status, err);
+}
+
+/* What one event needs beside its own struct. */
+struct event_parts {
+    pb_logprob logprob;
+    pb_logprob top[ENGINE_TOP_LOGPROBS_MAX];
+    pb_logprob *top_refs[ENGINE_TOP_LOGPROBS_MAX];
+};
+
+static void fill_logprob(const struct engine_logprob *in, pb_logprob *out)
+{
+    starlane__worker__logprob__init(out);
+    out->token = in->token;
+    out->logprob = in->logprob;
+    out->text = wire_bytes(in->bytes, in->n_bytes);
+}
+
+static sl_status fill_token(const struct engine_event *in, pb_event *out, struct sl_arena *scratch)
+{
+    out->type = PB_EVENT(TOKEN);
+    out->token = in->token;
+    if (!in->has_logprob) return SL_OK;
+    struct event_parts *parts = sl_arena_alloc(scratch, sizeof *parts);
+    if (!parts) return SL_NOMEM;
+    if (in->n_top > ENGINE_TOP_LOGPROBS_MAX) return SL_LIMIT;
+    fill_logprob(&in->logprob, &parts->logprob);
+    for (int32_t i = 0; i < in->n_top; i++) {
+        fill_logprob(&in->top[i], &parts->top[i]);
+        parts->top_refs[i] = &parts->top[i];
+    }
+    out->logprob = &parts->logprob;
+    out->top = parts->top_refs;
+    out->n_top = in->n_top > 0 ? (size_t)in->n_top : 0;
+    return SL_OK;
+}
+
+static sl_status fill_done(const struct engine_event *in, pb_event *out, struct sl_arena *scratch)
+{
+    out->type = PB_EVENT(DONE);
+    out->finish = (Starlane__Worker__Finish)in->finish;
+    out->status = (uint32_t)in->status;
+    out->message = wire_string(in->message);
+    if (!in->usage) return SL_OK;
+    pb_usage *usage = sl_arena_alloc(scratch, sizeof *usage);
+    if (!usage) return SL_NOMEM;
+    starlane__worker__usage__init(usage);
+#define X(field) usage->field = in->usage->field;
+    USAGE_FIELDS(X)
+#undef X
+    out->usage = usage;
+    return SL_OK;
+}
+
+static float *floats(const float *v)
+{
+    union {
+        const float *in;
+        float *out;
+    } cast = {.in = v};
+    return cast.out;
+}
+
+static sl_status fill_engine_event(const struct engine_event *in, pb_event *out,
+                                   struct sl_arena *scratch)
+{
+    out->choice = in->choice;
+    out->text = wire_bytes(in->text, in->n_text);
+    switch (in->type) {
+    case ENGINE_EVENT_TOKEN: return fill_token(in, out, scratch);
+    case ENGINE_EVENT_DONE: return fill_done(in, out, scratch);
+    case ENGINE_EVENT_PREFILL:
+        out->type = PB_EVENT(PREFILL);
+        out->n_done = in->n_done;
+        out->n_total = in->n_total;
+        out->n_cached = in->n_cached;
+        return SL_OK;
+    case ENGINE_EVENT_EMBEDDING:
+        out->type = PB_EVENT(EMBEDDING);
+        out->embedding = floats(in->embedding);
+        out->n_embedding = in->n_embd > 0 ? (size_t)in->n_embd : 0;
+        return SL_OK;
+    }
+    return SL_INVALID;
+}
+
+static sl_status fill_event(const struct wire_event *in, pb_event *out, struct sl_arena *scratch)
+{
+    starlane__worker__event__init(out);
+    out->id = in->id;
+    if (in->type == WIRE_EVENT_ENGINE) return fill_engine_event(&in->engine, out, scratch);
+    if (in->type == WIRE_EVENT_REJECTED) {
+        out->type = PB_EVENT(REJECTED);
+        out->status = (uint32_t)in->status;
+        out->message = wire_string(in->message);
+        return SL_OK;
+    }
+    out->type = in->type == WIRE_EVENT_TOKENS ? PB_EVENT(TOKENS_RESULT)
+                : in->type == WIRE_EVENT_TEXT ? PB_EVENT(TEXT_RESULT)
+                                              : PB_EVENT(ACCEPTED);
+    out->text = wire_bytes(in->text, in->n_text);
+    out->tokens = wire_ints(in->tokens);
+    out->n_tokens = in->tokens ? in->n_tokens : 0;
+    out->opens_thinking = in->opens_thinking;
+    return SL_OK;
+}
+
+static void encode_events(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    const struct wire_events *in = &msg->events;
+    Starlane__Worker__Events m = STARLANE__WORKER__EVENTS__INIT;
+    pb_event *v = sl_arena_array(&sink->scratch, in->n, sizeof *v);
+    m.events = sl_arena_array(&sink->scratch, in->n, sizeof *m.events);
+    m.n_events = in->n;
+    sink->status = v && m.events ? SL_OK : SL_NOMEM;
+    for (size_t i = 0; i < in->n && sink->status == SL_OK; i++) {
+        sink->status = fill_event(&in->v[i], &v[i], &sink->scratch);
+        m.events[i] = &v[i];
+    }
+    if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
+}
+
+static sl_status read_logprob(const pb_logprob *in, struct engine_logprob *out, struct sl_err *err)
+{
+    if (isnan(in->logprob)) return sl_err_set(err, SL_CORRUPT, "logprob is not a number");
+    *out = (struct engine_logprob){.token = in->token,
+                                   .logprob = in->logprob,
+                                   .bytes = in->text.len ? (const char *)in->text.data : "",
+                                   .n_bytes = in->text.len};
+    return SL_OK;
+}
+
+static sl_status read_token(const pb_event *in, struct engine_event *out, struct sl_arena *arena,
+                            struct sl_err *err)
+{
+    out->type = ENGINE_EVENT_TOKEN;
+    out->token = in->token;
+    if (!in->logprob) return SL_OK;
+    if (in->n_top > ENGINE_TOP_LOGPROBS_MAX)
+        return sl_err_set(err, SL_CORRUPT, "%zu top logprobs", in->n_top);
+    struct engine_logprob *top = sl_arena_array(arena, in->n_top, sizeof *top);
+    if (!top) return sl_err_set(err, SL_NOMEM, "logprobs");
+    out->has_logprob = true;
+    out->top = top;
+    out->n_top = (int32_t)in->n_top;
+    sl_status status = read_logprob(in->logprob, &out->logprob, err);
+    for (size_t i = 0; i < in->n_top && status == SL_OK; i++)
+        status = read_logprob(in->top[i], &top[i], err);
+    return status;
+}
+
+static sl_status read_done(const pb_event *in, struct engine_event *out, struct sl_arena *arena,
+                           struct sl_err *err)
+{
+    if ((unsigned)in->finish > ENGINE_FINISH_ERROR)
+        return sl_err_set(err, SL_CORRUPT, "finish %d", (int)in->finish);
+    struct engine_usage *usage = sl_arena_alloc(arena, sizeof *usage);
+    if (!usage) return sl_err_set(err, SL_NOMEM, "usage");
+    out->type = ENGINE_EVENT_DONE;
+    out->finish = (enum engine_finish)in->finish;
+    out->message = in->message;
+    out->usage = usage;
+    if (in->usage) {
+#define X(field) usage->field = in->usage->field;
+        USAGE_FIELDS(X)
+#undef X
+    }
+    return read_status(in->status, &out->status, err);
+}
+
+static sl_status read_engine_event(const pb_event *in, struct engine_event *out,
+                                   struct sl_arena *arena, struct sl_err *err)
+{
+    if (in->choice < 0 || in->choice >= ENGINE_CHOICES_MAX)
+        return sl_err_set(err, SL_CORRUPT, "choice %d", in->choice);
+    out->id = in->id;
+    out->choice = in->choice;
+    out->text = in->text.len ? (const char *)in->text.data : "";
+    out->n_text = in->text.len;
+    if (in->type == PB_EVENT(TOKEN)) return read_token(in, out, arena, err);
+    if (in->type == PB_EVENT(DONE)) return read_done(in, out, arena, err);
+    if (in->type == PB_EVENT(PREFILL)) {
+        out->type = ENGINE_EVENT_PREFILL;
+        out->n_done = in->n_done;
+        out->n_total = in->n_total;
+        out->n_cached = in->n_cached;
+        return SL_OK;
+    }
+    if (in->n_embedding > INT32_MAX) return sl_err_set(err, SL_CORRUPT, "embedding too long");
+    out->type = ENGINE_EVENT_EMBEDDING;
+    out->embedding = in->embedding;
+    out->n_embd = (int32_t)in->n_embedding;
+    return SL_OK;
+}
+
+static sl_status read_event(const pb_event *in, struct wire_event *out, struct sl_arena *arena,
+                            struct sl_err *err)
+{
+    out->id = in->id;
+    out->text = in->text.len ? (const char *)in->text.data : "";
+    out->n_text = in->text.len;
+    out->tokens = in->tokens;
+    out->n_tokens = in->n_tokens;
+    out->opens_thinking = in->opens_thinking;
+    switch (in->type) {
+    case PB_EVENT(ACCEPTED): out->type = WIRE_EVENT_ACCEPTED; return SL_OK;
+    case PB_EVENT(TOKENS_RESULT): out->type = WIRE_EVENT_TOKENS; return SL_OK;
+    case PB_EVENT(TEXT_RESULT): out->type = WIRE_EVENT_TEXT; return SL_OK;
+    case PB_EVENT(REJECTED):
+        out->type = WIRE_EVENT_REJECTED;
+        out->message = in->message;
+        return read_status(in->status, &out->status, err);
+    case PB_EVENT(PREFILL):
+    case PB_EVENT(TOKEN):
+    case PB_EVENT(EMBEDDING):
+    case PB_EVENT(DONE):
+        out->type = WIRE_EVENT_ENGINE;
+        return read_engine_event(in, &out->engine, arena, err);
+    default: return sl_err_set(err, SL_CORRUPT, "event of type %d", (int)in->type);
+    }
+}
+
+static sl_status decode_events(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                               struct sl_err *err)
+{
+    const Starlane__Worker__Events *m = message;
+    struct wire_event *v = sl_arena_array(arena, m->n_events, sizeof *v);
+    sl_status status = v ? SL_OK : sl_err_set(err, SL_NOMEM, "%zu events", m->n_events);
+    for (size_t i = 0; i < m->n_events && status == SL_OK; i++)
+        status = read_event(m->events[i], &v[i], arena, err);
+    out->events = (struct wire_events){.v = v, .n = m->n_events};
+    return status;
+}
+
+static void encode_pong(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    Starlane__Worker__Pong m = STARLANE__WORKER__PONG__INIT;
+    m.seq = msg->pong.seq;
+    m.loaded = msg->pong.loaded;
+#define X(field) m.field = msg->pong.stats.field;
+    STATS_FIELDS(X)
+#undef X
+    wire_sink_put(sink, &m.base);
+}
+
+static sl_status decode_pong(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                             struct sl_err *err)
+{
+    const Starlane__Worker__Pong *m = message;
+    (void)arena;
+    (void)err;
+    out->pong.seq = m->seq;
+    out->pong.loaded = m->loaded;
+#define X(field) out->pong.stats.field = m->field;
+    STATS_FIELDS(X)
+#undef X
+    return SL_OK;
+}
+
+#define ROW(type) [type - WIRE_LOADING]
+const struct wire_codec wire_replies[WIRE_REPLIES] = {
+    ROW(WIRE_LOADING) = {"loading", &starlane__worker__loading__descriptor, encode_loading,
+                         decode_loading},
+    ROW(WIRE_LOADED) = {"loaded", &starlane__worker__loaded__descriptor, encode_loaded,
+                        decode_loaded},
+    ROW(WIRE_LOAD_FAILED) = {"load failure", &starlane__worker__load_failed__descriptor,
+                             encode_load_failed, decode_load_failed},
+    ROW(WIRE_EVENTS) = {"events", &starlane__worker__events__descriptor, encode_events,
+                        decode_events},
+    ROW(WIRE_PONG) = {"pong", &starlane__worker__pong__descriptor, encode_pong, decode_pong},
+};
