@@ -8,8 +8,10 @@
 #include "exec/llm/gguf.h"
 #include "exec/llm/tensors.h"
 #include "exec/llm/tokenizer.h"
+#include "grid/store.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #define OUTPUT_BYTES_MAX (256u << 20)
 #define ARRAY_ITEMS_MAX 16    /* of a longer array only type and length are shown */
@@ -34,7 +36,7 @@ static const struct sl_opt opts[] = {
 const struct sl_command cmd_show_spec = {
     .name = "show",
     .usage = "MODEL",
-    .summary = "Show what a model file holds: architecture, sizes, quantisation, metadata.",
+    .summary = "Show what a model holds: architecture, sizes, quantisation, metadata.",
     .opts = opts,
     .n_args_min = 1,
     .n_args_max = 1,
@@ -42,6 +44,7 @@ const struct sl_command cmd_show_spec = {
 
 struct model {
     const char *path;
+    struct store_model stored; /* zeroed for a plain file */
     struct gguf_file *file;
     struct model_info info;
     struct llm_hparams hp; /* when hp_err.status is SL_OK */
@@ -177,6 +180,27 @@ static void json_tensors(struct sl_json *j, const struct model *m)
     sl_json_array_end(j);
 }
 
+static void json_text(struct sl_json *j, const char *key, const char *text)
+{
+    if (text) sl_json_kv_str(j, key, text);
+}
+
+static void json_stored(struct sl_json *j, const struct store_model *m)
+{
+    if (!*m->name) return;
+    sl_json_kv_str(j, "name", m->name);
+    sl_json_kv_str(j, "digest", m->digest);
+    sl_json_kv_int(j, "modified_ms", m->modified_ms);
+    sl_json_kv_str(j, "parameter_size", m->details.parameter_size);
+    sl_json_kv_str(j, "quantization_level", m->details.quantization_level);
+    json_text(j, "source", m->source);
+    json_text(j, "chat_template", m->chat_template);
+    json_text(j, "ollama_template", m->ollama_template);
+    json_text(j, "system", m->system);
+    json_text(j, "licence", m->licence);
+    json_text(j, "defaults", m->parameters);
+}
+
 static sl_status write_json(const struct model *m, const struct options *o, struct sl_buf *out)
 {
     struct sl_json j;
@@ -187,6 +211,7 @@ static sl_status write_json(const struct model *m, const struct options *o, stru
     sl_json_kv_int(&j, "version", gguf_version(m->file));
     sl_json_kv_int(&j, "files", gguf_n_shards(m->file));
     sl_json_kv_int(&j, "bytes", (int64_t)gguf_file_bytes(m->file));
+    json_stored(&j, &m->stored);
     json_architecture(&j, m);
     json_types(&j, m);
     json_tokenizer(&j, m);
@@ -320,6 +345,27 @@ static void text_tensors(struct page *p, const struct model *m)
     }
 }
 
+/* The first line of a text, for the table. */
+static void text_first_line(struct page *p, const char *label, const char *text)
+{
+    if (!text) return;
+    const struct gguf_str line = {text, strcspn(text, "\r\n")};
+    add(p, "  %-16s ", label);
+    text_string(p, &line);
+}
+
+static void text_stored(struct page *p, const struct store_model *m)
+{
+    if (!*m->name) return;
+    add(p, "  %-16s %s\n", "name", m->name);
+    add(p, "  %-16s sha256:%s\n", "digest", m->digest);
+    add(p, "  %-16s %s\n", "quantisation", m->details.quantization_level);
+    text_first_line(p, "source", m->source);
+    text_first_line(p, "licence", m->licence);
+    text_first_line(p, "system", m->system);
+    text_first_line(p, "defaults", m->parameters);
+}
+
 static sl_status write_text(const struct model *m, const struct options *o, struct sl_buf *out)
 {
     struct page p = {.out = out};
@@ -328,12 +374,22 @@ static sl_status write_text(const struct model *m, const struct options *o, stru
     add(&p, "Model\n  %-16s %s\n", "file", m->path);
     add(&p, "  %-16s %s%s\n", "size", cli_bytes_text(gguf_file_bytes(m->file), bytes),
         n_files > 1 ? ", sharded" : "");
+    text_stored(&p, &m->stored);
     text_architecture(&p, m);
     text_types(&p, m);
     text_tokenizer(&p, m);
     text_metadata(&p, m);
     if (o->tensors) text_tensors(&p, m);
     return p.status;
+}
+
+/* What the store knows of it, if it is a name of the store's (or the bundled model's). */
+static void find_stored(const char *name, struct store_model *out)
+{
+    struct store *store;
+    if (name[0] == '/' || name[0] == '.' || model_store_open(&store, NULL) != SL_OK) return;
+    if (store_find(store, name, out, NULL) != SL_OK) *out = (struct store_model){0};
+    store_close(store);
 }
 
 /* A model this engine does not run is shown all the same. */
@@ -364,10 +420,12 @@ int cmd_show(int argc, char **argv)
     if (!cli_parse(&cmd_show_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
     sl_buf_init(&out, OUTPUT_BYTES_MAX);
     sl_status status = model_path_find(args.v[0], path, &err);
+    if (status == SL_OK) find_stored(args.v[0], &m.stored);
     if (status == SL_OK) status = open_model(&m, path, &err);
     if (status == SL_OK) status = (o.json ? write_json : write_text)(&m, &o, &out);
     exit_code = cli_print(&cmd_show_spec, status, &out, &err);
     sl_buf_done(&out);
+    store_model_done(&m.stored);
     tokenizer_destroy(m.tok);
     gguf_close(m.file);
     return exit_code;

@@ -1,56 +1,20 @@
 #include "cli/model_path.h"
+#include "cli/cli.h"
+#include "grid/store.h"
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#define BUNDLED_FILE MODEL_BUNDLED ".gguf"
-
-static bool join(char out[PATH_MAX], const char *folder, const char *rest)
+static bool has_suffix(const char *s, const char *suffix)
 {
-    int n = snprintf(out, PATH_MAX, "%s/%s", folder, rest);
-    return *folder && n > 0 && n < PATH_MAX;
+    size_t n = strlen(s), n_suffix = strlen(suffix);
+    return n >= n_suffix && strcmp(s + n - n_suffix, suffix) == 0;
 }
 
-static bool installed_path(char out[PATH_MAX])
-{
-    char exe[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n <= 0) return false;
-    exe[n] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (!slash) return false;
-    *slash = '\0';
-    return join(out, exe, "../share/starlane/models/" BUNDLED_FILE);
-}
-
-static sl_status find_bundled(char out[PATH_MAX], struct sl_err *err)
-{
-    const char *env = getenv("STARLANE_MODELS");
-    char installed[PATH_MAX] = "";
-    if (env && *env) {
-        if (join(out, env, BUNDLED_FILE) && access(out, R_OK) == 0) return SL_OK;
-        return sl_err_set(err, SL_NOT_FOUND,
-                          "%s: not in STARLANE_MODELS=%s; unset it or put " BUNDLED_FILE " there",
-                          MODEL_BUNDLED, env);
-    }
-    if (installed_path(installed) && access(installed, R_OK) == 0) {
-        memcpy(out, installed, sizeof installed);
-        return SL_OK;
-    }
-    if (join(out, STARLANE_MODEL_DIR, BUNDLED_FILE) && access(out, R_OK) == 0) return SL_OK;
-    return sl_err_set(err, SL_NOT_FOUND,
-                      "%s: neither %s nor %s/" BUNDLED_FILE
-                      " is there; set STARLANE_MODELS to the folder that has it",
-                      MODEL_BUNDLED, installed, STARLANE_MODEL_DIR);
-}
-
-sl_status model_path_find(const char *name, char out[PATH_MAX], struct sl_err *err)
+static sl_status find_file(const char *name, char out[PATH_MAX], struct sl_err *err)
 {
     struct stat st;
-    if (strcmp(name, MODEL_BUNDLED) == 0) return find_bundled(out, err);
     if (stat(name, &st) != 0) {
         int why = errno;
         const char *hint = why == ENOENT ? "; give the path of a GGUF file, or " MODEL_BUNDLED : "";
@@ -62,4 +26,36 @@ sl_status model_path_find(const char *name, char out[PATH_MAX], struct sl_err *e
     int n = snprintf(out, PATH_MAX, "%s", name);
     if (n < 0 || n >= PATH_MAX) return sl_err_set(err, SL_INVALID, "the path is too long");
     return SL_OK;
+}
+
+sl_status model_store_open(struct store **out, struct sl_err *err)
+{
+    char home[PATH_MAX];
+    return store_open(cli_home(home, sizeof home), out, err);
+}
+
+/* Without a home folder there is no store, and then no name in it. */
+static sl_status find_stored(const char *name, char out[PATH_MAX], struct sl_err *err)
+{
+    struct store *store;
+    struct store_model model;
+    if (model_store_open(&store, NULL) != SL_OK)
+        return sl_err_set(err, SL_NOT_FOUND, "%s: no such file, and no home folder", name);
+    sl_status status = store_find(store, name, &model, err);
+    store_close(store);
+    if (status != SL_OK) return status;
+    memcpy(out, model.path, sizeof model.path);
+    store_model_done(&model);
+    return SL_OK;
+}
+
+sl_status model_path_find(const char *name, char out[PATH_MAX], struct sl_err *err)
+{
+    struct stat st;
+    if (strcmp(name, MODEL_BUNDLED) == 0) return store_bundled_path(out, err);
+    if (name[0] == '/' || name[0] == '.') return find_file(name, out, err);
+    sl_status status = find_stored(name, out, err);
+    if (status != SL_NOT_FOUND && status != SL_INVALID) return status;
+    bool file = has_suffix(name, ".gguf") && !strstr(name, "://");
+    return file || stat(name, &st) == 0 ? find_file(name, out, err) : status;
 }
