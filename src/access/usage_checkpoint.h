@@ -1,0 +1,26 @@
+/* usage_checkpoint.h: keeps the write-ahead log short while rows keep coming.
+ * Moving the log into the file waits for the disk, tens of milliseconds for tens of megabytes, and
+ * commits must not wait with it. So a thread of its own moves what is there, beside the writer. But
+ * the log starts anew only when all of it is moved, which beside a busy writer it never is: once
+ * the log is long, the thread moves it once more, and the writer itself the short rest that came
+ * since.
+ * Floor: access.  Thread: the writer's, but for the own one.  Allocates: at creation. */
+#pragma once
+#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct checkpointer; /* opaque */
+struct db;
+
+/* What db_open says, NOMEM. */
+SL_CHECK sl_status checkpointer_create(const char *path, struct checkpointer **out,
+                                       struct sl_err *err);
+void checkpointer_destroy(struct checkpointer *c); /* waits for a move under way; NULL is fine */
+
+/* To be called after commits with the writer's own connection; cheap as a rule. `idle`: no rows
+ * wait, so that a shorter log is worth it. Returns what a move said, of either thread. */
+SL_CHECK sl_status checkpointer_step(struct checkpointer *c, struct db *db, bool idle,
+                                     struct sl_err *err);
+
+uint64_t checkpointer_n_moves(struct checkpointer *c);
