@@ -1,6 +1,7 @@
 /* cmd_debug.c: `starlane debug`: looks inside, for checking this engine against others. */
 #include "base/mem.h"
 #include "cli/commands.h"
+#include "cli/debug_template.h"
 #include "cli/int_list.h"
 #include "cli/model_path.h"
 #include "exec/llm/logits.h"
@@ -10,9 +11,12 @@
 
 #define TOKENS_BYTES_MAX (4u << 20) /* a million tokens, the engine's own limit */
 #define TOKENS_TEXT_MAX (16u << 20)
+#define NOW_MAX 253402300799          /* the year 9999 ends */
+#define REPORT_BYTES_MAX (256u << 20) /* rendered templates, all of them */
 
 struct options {
-    const char *tokens, *out;
+    const char *tokens, *out, *bos, *eos;
+    int64_t now_s;
     int64_t stages, chunk, threads, gpu_layers;
     int attention, kv;
 };
@@ -35,17 +39,28 @@ static const struct sl_opt opts[] = {
      "Threads that compute; 0: as many as this process may use."},
     {"gpu-layers", 0, SL_OPT_INT, FIELD(gpu_layers), -1, 1 << 20, "N", NULL, "-1",
      "Layers on the accelerator; -1: as many as fit, 0: none."},
+    {"bos", 0, SL_OPT_STRING, FIELD(bos), 0, 0, "TEXT", NULL, NULL,
+     "template: what bos_token stands for."},
+    {"eos", 0, SL_OPT_STRING, FIELD(eos), 0, 0, "TEXT", NULL, NULL,
+     "template: what eos_token stands for."},
+    {"now", 0, SL_OPT_INT, FIELD(now_s), 0, NOW_MAX, "SECONDS", NULL, "0",
+     "template: the time that strftime_now shows, since 1970."},
     {0},
 };
 
 const struct sl_command cmd_debug_spec = {
     .name = "debug",
-    .usage = "logits MODEL --tokens IDS --out FILE",
-    .summary = "Write the logits of every position of a token sequence.",
+    .usage = "logits MODEL --tokens IDS --out FILE | template FILE",
+    .summary = "Write the logits of every position of a token sequence, or render chat templates.",
     .details =
-        "FILE gets 32-bit floats, little endian, [n_tokens, n_vocab], row after row; stdout "
+        "logits: FILE gets 32-bit floats, little endian, [n_tokens, n_vocab], row after row; "
+        "stdout "
         "one line with the shape. The numbers are the same, bit for bit, for any --stages.\n\n"
-        "    starlane debug logits starling --tokens 1,2,3 --out logits.f32",
+        "    starlane debug logits starling --tokens 1,2,3 --out logits.f32\n\n"
+        "template: stdin is a JSON object a line, the variables of the template in FILE; stdout a "
+        "line {\"text\": ...} or {\"error\": ...} for each. With - for FILE each line is "
+        "{\"template\": ..., \"variables\": {...}}.\n\n"
+        "    starlane debug template chat.jinja <conversation.json",
     .opts = opts,
     .n_args_min = 2,
     .n_args_max = 2,
@@ -101,8 +116,6 @@ static sl_status debug_logits(const struct options *o, const struct cli_args *ar
 {
     char path[PATH_MAX];
     struct sl_buf ids;
-    if (strcmp(args->v[0], "logits") != 0)
-        return sl_err_set(err, SL_INVALID, "\"%.40s\" is unknown; there is: logits", args->v[0]);
     if (!o->tokens || !o->out) return sl_err_set(err, SL_INVALID, "--tokens and --out are needed");
     sl_buf_init(&ids, TOKENS_BYTES_MAX);
     sl_status status = model_path_find(args->v[1], path, err);
@@ -110,6 +123,16 @@ static sl_status debug_logits(const struct options *o, const struct cli_args *ar
     if (status == SL_OK) status = compute(o, path, &ids, report, err);
     sl_buf_done(&ids);
     return status;
+}
+
+static sl_status debug_any(const struct options *o, const struct cli_args *args,
+                           struct sl_buf *report, struct sl_err *err)
+{
+    if (strcmp(args->v[0], "logits") == 0) return debug_logits(o, args, report, err);
+    const struct debug_template_cfg cfg = {args->v[1], o->bos, o->eos, o->now_s};
+    if (strcmp(args->v[0], "template") == 0) return debug_template(&cfg, report, err);
+    return sl_err_set(err, SL_INVALID, "\"%.40s\" is unknown; there are: logits, template",
+                      args->v[0]);
 }
 
 int cmd_debug(int argc, char **argv)
@@ -120,8 +143,8 @@ int cmd_debug(int argc, char **argv)
     struct sl_buf report;
     int exit_code;
     if (!cli_parse(&cmd_debug_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
-    sl_buf_init(&report, 2 * PATH_MAX);
-    sl_status status = debug_logits(&o, &args, &report, &err);
+    sl_buf_init(&report, REPORT_BYTES_MAX);
+    sl_status status = debug_any(&o, &args, &report, &err);
     exit_code = cli_print(&cmd_debug_spec, status, &report, &err);
     sl_buf_done(&report);
     return exit_code;

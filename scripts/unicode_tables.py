@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Writes src/exec/chat/unicode_tables.h: what Python's str methods know of every code point.
+
+    python3 scripts/unicode_tables.py > src/exec/chat/unicode_tables.h
+
+The tables follow the Unicode version of the Python that runs this (3.11: Unicode 14).
+"""
+import sys
+import unicodedata
+
+LAST = 0x110000
+
+
+def runs(points):
+    """Points as (first, last, step): neighbours, or every second one where cases alternate."""
+    points, out, i = sorted(points), [], 0
+    while i < len(points):
+        step = points[i + 1] - points[i] if i + 1 < len(points) else 1
+        step = step if step in (1, 2) else 1
+        j = i
+        while j + 1 < len(points) and points[j + 1] - points[j] == step:
+            j += 1
+        if step == 2 and j - i < 2:
+            j = i
+            step = 1
+        out.append((points[i], points[j], step))
+        i = j + 1
+    return out
+
+
+def print_rows(kind, name, rows):
+    print(f"static const struct {kind} {name}[] = {{")
+    line = "   "
+    for row in rows:
+        values = [f"{v:#x}" if v > 9 else str(v) for v in row]
+        if kind == "unicode_special":
+            values = [values[0], "{" + ", ".join(values[1:]) + "}"]
+        text = " {" + ", ".join(values) + "},"
+        if len(line) + len(text) > 100:
+            print(line)
+            line = "   "
+        line += text
+    print(line)
+    print("};\n")
+
+
+def scalars():
+    return (chr(c) for c in range(LAST) if not 0xd800 <= c <= 0xdfff)
+
+
+def print_set(name, test):
+    print_rows("unicode_run", name, runs(ord(c) for c in scalars() if test(c)))
+
+
+def print_case(name, convert):
+    by_delta, special = {}, []
+    for c in scalars():
+        to = convert(c)
+        if to == c:
+            continue
+        if len(to) == 1:
+            by_delta.setdefault(ord(to) - ord(c), []).append(ord(c))
+        else:
+            special.append([ord(c)] + [ord(x) for x in to] + [0] * (3 - len(to)))
+    rows = [(*r, delta) for delta, points in by_delta.items() for r in runs(points)]
+    print_rows("unicode_shift", f"{name}_shift", sorted(rows))
+    print_rows("unicode_special", f"{name}_special", special)
+
+
+def main():
+    print(f"""/* unicode_tables.h: character classes and case mappings of Unicode {unicodedata.unidata_version}, as Python's str has
+ * them. Written by scripts/unicode_tables.py; included by unicode.c only. Sorted by code point. */
+#pragma once
+#include <stdint.h>
+
+struct unicode_run {{
+    uint32_t first, last, step;
+}};
+struct unicode_shift {{
+    uint32_t first, last, step;
+    int32_t delta;
+}};
+struct unicode_special {{
+    uint32_t from, to[3]; /* ends at a 0 */
+}};
+
+/* clang-format off */""")
+    print_set("alpha", str.isalpha)
+    print_set("decimal", str.isdecimal)
+    print_set("digit", str.isdigit)
+    print_set("numeric", str.isnumeric)
+    print_set("unprintable", lambda c: not c.isprintable())
+    print_set("is_lower", str.islower)
+    print_set("is_upper", str.isupper)
+    print_set("is_title", lambda c: unicodedata.category(c) == "Lt")
+    print_set("case_ignorable", lambda c: ("a" + c + "\u03a3").lower()[-1] == "\u03c2"
+              and ("a\u03a3" + c + "a").lower()[1] == "\u03c3"
+              and not (c.islower() or c.isupper() or unicodedata.category(c) == "Lt"))
+    print_case("upper", str.upper)
+    print_case("lower", str.lower)
+    print_case("title", str.title)
+    print("/* clang-format on */")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
