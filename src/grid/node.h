@@ -1,0 +1,203 @@
+/* node.h: one machine's part of the service. Takes requests for models, lets src/sched decide
+ * which run when and which models are loaded, keeps one worker process a loaded model, and
+ * carries what a dead worker had begun over to the next one, so that its client sees a pause.
+ *
+ *     submit -> waiting -> running -> events ... -> DONE | FAILED
+ *                  ^          |
+ *                  +----------+   the worker died: what is unfinished is replayed
+ *
+ * Floor: grid.  Thread: the loop's; everything below is called there, and so are callbacks.
+ * Allocates: a request's own memory within NODE_REQUEST_BYTES_MAX; tables at creation.
+ * Invariant: every accepted request gets exactly one NODE_EVENT_DONE or NODE_EVENT_FAILED,
+ * unless it is cancelled by its owner: then nothing more is called. No event comes from within
+ * node_submit. */
+#pragma once
+#include "base/err.h"
+#include "exec/chat/chat_format.h"
+#include "exec/engine.h"
+#include "sched/local.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct loop;
+struct node;
+struct node_request;
+struct sampler_cfg;
+struct sl_json_value;
+struct store;
+
+#define NODE_REQUEST_BYTES_MAX (64u << 20) /* prompt and generated ids: past any context of today */
+#define NODE_MODEL_NAME_MAX 512
+
+struct node_cfg {
+    struct loop *loop;
+    struct store *store;       /* borrowed; resolves names to files */
+    const char *worker_binary; /* NULL: this executable */
+    uint64_t memory_bytes; /* budget of all loaded models; 0: 80 % of what the machine has free */
+    int32_t n_queue_max;   /* requests waiting in all */
+    int64_t keep_alive_ns; /* an idle model is unloaded after it; < 0: never */
+    int64_t queue_timeout_ns; /* waited longer: TIMEOUT */
+    int64_t watchdog_ms;      /* an engine that makes no step for so long is killed */
+    bool allow_echo;          /* models named "echo:..." run the scripted engine (tests) */
+    /* defaults of every LLM worker: see llm_engine_cfg */
+    int32_t n_threads, n_ctx, n_seqs_max, gpu_layers;
+    int kv_type; /* enum llm_kv_type */
+    uint64_t kv_bytes_max;
+    int32_t kv_contexts;
+    bool no_prefix_cache;
+    uint64_t seed; /* of back-off jitter; 0: random */
+};
+void node_cfg_default(struct node_cfg *cfg);
+
+/* NOMEM, INVALID, IO. */
+SL_CHECK sl_status node_create(const struct node_cfg *cfg, struct node **out, struct sl_err *err);
+/* Ends the workers (killed when they do not go in time) and forgets requests without calling
+ * anyone. NULL is fine. */
+void node_destroy(struct node *node);
+
+enum node_task {
+    NODE_GENERATE,
+    NODE_EMBED,
+    NODE_TOKENIZE,
+    NODE_DETOKENIZE,
+    NODE_LOAD /* nothing but that the model is loaded */
+};
+
+enum node_prompt {
+    NODE_PROMPT_TEXT,
+    NODE_PROMPT_TOKENS,
+    /* JSON object with the variables of the model's chat template: messages, tools,
+     * add_generation_prompt and whatever else the template knows */
+    NODE_PROMPT_CHAT
+};
+
+/* Everything is copied at submit. */
+struct node_submit {
+    enum node_task task;
+    const char *model; /* a name or path that the store resolves */
+    enum sched_class qos;
+    uint64_t tenant;          /* requests of one tenant share its part of a class; 0: nobody's */
+    int64_t queue_timeout_ns; /* 0: the node's; SCHED_NEVER: none */
+    int64_t keep_alive_ns;    /* of the model after this request; SCHED_KEEP_ALIVE_* */
+    enum node_prompt prompt;
+    const char *text; /* TEXT and CHAT; also TOKENIZE */
+    size_t n_text;
+    const int32_t *tokens; /* TOKENS; also DETOKENIZE */
+    size_t n_tokens;
+    bool parse_special; /* with TEXT: control tokens spelt out become such */
+    bool no_bos;        /* TOKENIZE: without the BOS that the model's tokenizer puts first */
+    /* GENERATE */
+    int32_t max_tokens; /* 0: until the context is full */
+    int32_t n_choices;  /* 0: 1 */
+    bool ignore_end;
+    const struct sampler_cfg *sampler; /* NULL: defaults */
+    const char *const *stop;
+    int n_stop;
+    /* EMBED */
+    enum engine_pooling pooling;
+    bool no_normalize;
+};
+
+enum node_event_type {
+    NODE_EVENT_STARTED, /* the prompt is known: n_prompt, n_cached, opens_thinking, traits */
+    NODE_EVENT_TOKEN,
+    NODE_EVENT_CHOICE_DONE, /* text that was held back, finish, n_generated */
+    NODE_EVENT_RESULT,      /* embedding, tokens or text */
+    NODE_EVENT_DONE,
+    NODE_EVENT_FAILED
+};
+
+struct node_event {
+    enum node_event_type type;
+    /* STARTED; DONE too */
+    int32_t n_prompt, n_cached; /* tokens; of them, taken from the prefix cache */
+    /* STARTED */
+    bool opens_thinking; /* the prompt ends inside <think>: the answer begins with reasoning */
+    const struct chat_traits *traits; /* of the model's template */
+    /* TOKEN, CHOICE_DONE */
+    int32_t choice;
+    int32_t token;
+    const char *text; /* also RESULT of DETOKENIZE */
+    size_t n_text;
+    bool has_logprob;
+    struct engine_logprob logprob;
+    int32_t n_top;
+    const struct engine_logprob *top;
+    enum engine_finish finish;
+    int32_t n_generated; /* CHOICE_DONE: of this choice; DONE: of all */
+    /* RESULT */
+    const float *embedding;
+    int32_t n_embd;
+    const int32_t *tokens;
+    size_t n_tokens;
+    /* DONE, FAILED: where the time went, nanoseconds; 0: never came to it */
+    int64_t queue_ns;       /* submit to the worker's first step for it, model load included; also
+                         STARTED, until the worker took it */
+    int64_t load_ns;        /* of that, waiting for the model to load */
+    int64_t first_token_ns; /* submit to first token */
+    int64_t total_ns;       /* submit to now */
+    int32_t n_attempts;     /* 1, plus one for every worker that died under it */
+    /* FAILED */
+    sl_status status;
+    const char *message;
+    int64_t retry_after_ms; /* 0: unknown */
+};
+typedef void (*node_event_fn)(void *ctx, const struct node_event *event);
+
+/* Accepts or refuses at once: NOT_FOUND (no such model, and which are near), BUSY (the queue is
+ * full; *retry_after_ms says when to come again), INVALID, LIMIT, NOMEM, CORRUPT (the model
+ * file). */
+SL_CHECK sl_status node_submit(struct node *node, const struct node_submit *req,
+                               node_event_fn on_event, void *ctx, struct node_request **out,
+                               int64_t *retry_after_ms, struct sl_err *err);
+/* The owner is gone: no more events; the worker hears of it before its next step. The handle is
+ * invalid afterwards, as it is when DONE or FAILED has returned. May be called from on_event. */
+void node_cancel(struct node_request *request);
+uint64_t node_request_id(const struct node_request *request);
+
+/* What is loaded, for `ps`, /api/ps, /v1/models and metrics. Strings live until the next call into
+ * the node. */
+struct node_model {
+    const char *name;   /* as the store names it */
+    const char *path;   /* of its file */
+    const char *digest; /* SHA-256 in hex; "" for a file that nobody hashed */
+    const char *state;  /* unloaded, starting, loading, loaded, draining, backoff, failed */
+    double load_fraction;
+    bool pinned;
+    uint64_t bytes;        /* weights, KV cache and buffers; an estimate until loaded */
+    int64_t expires_in_ns; /* until idle unload; < 0: never */
+    int32_t n_running, n_waiting;
+    uint32_t n_loads, n_crashes;
+    int pid;                        /* 0: no worker */
+    const struct engine_info *info; /* NULL until it was loaded once */
+    struct chat_traits traits;
+    struct engine_stats stats; /* as of the last pong */
+    const char *last_error;    /* "" when there is none */
+    /* What the store's manifest says; NULL: nothing. */
+    const struct sl_json_value *parameters; /* defaults as Ollama names them */
+    const char *system;                     /* message for conversations that bring none */
+};
+/* Calls fn for every model that was asked for since start. */
+void node_models(struct node *node, void (*fn)(void *ctx, const struct node_model *model),
+                 void *ctx);
+
+/* The model of that name, loaded or not. As store_find. */
+SL_CHECK sl_status node_model_find(struct node *node, const char *name, struct node_model *out,
+                                   struct sl_err *err);
+
+struct node_stats {
+    uint64_t n_waiting[SCHED_CLASS_COUNT];
+    uint64_t n_running;
+    uint64_t memory_bytes, memory_used_bytes; /* budget, and of it in use */
+    uint64_t n_submitted, n_done, n_failed, n_cancelled, n_replayed, n_expired, n_rejected;
+    uint64_t n_crashes;
+};
+void node_stats_get(const struct node *node, struct node_stats *out);
+
+/* Begins to load the model and keeps it loaded. As node_submit. */
+SL_CHECK sl_status node_pin(struct node *node, const char *model, struct sl_err *err);
+/* Unloads it once its running requests are done. NOT_FOUND: it is not loaded. */
+SL_CHECK sl_status node_stop(struct node *node, const char *model, struct sl_err *err);
+/* Forgets what it knows of a model file that was replaced or removed; as node_stop. */
+void node_model_changed(struct node *node, const char *model);

@@ -1,0 +1,395 @@
+#include "grid/node_int.h"
+#include "base/clock.h"
+#include "base/json_read.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "exec/llm/llm_engine.h"
+#include <stdio.h>
+#include <string.h>
+
+#define ECHO_PREFIX "echo:"
+#define ECHO_BYTES (1u << 20) /* what the scripted engine is charged until it has said more */
+#define SEQS_DEFAULT 64       /* llm_engine_cfg's; the worker's own number replaces it */
+
+static struct node_name *name_find(struct node *node, const char *text)
+{
+    int32_t at = sl_strmap_get(&node->name_index, text, strlen(text), -1);
+    return at < 0 ? NULL : &node->names[at];
+}
+
+void node_names_clear(struct node *node)
+{
+    for (size_t i = 0; i < node->n_names; i++) sl_free(node->names[i].text);
+    node->n_names = 0;
+    sl_strmap_done(&node->name_index);
+}
+
+/* Remembers that this text means this entry. Without memory it is looked up again next time. */
+static void name_put(struct node *node, const char *text, struct node_entry *entry)
+{
+    struct node_name *name = name_find(node, text);
+    if (!name) {
+        if (node->n_names == NODE_NAMES_MAX) node_names_clear(node);
+        char *copy = sl_strdup(text);
+        if (!copy ||
+            sl_strmap_put(&node->name_index, copy, strlen(copy), (int32_t)node->n_names) != SL_OK) {
+            sl_free(copy);
+            return;
+        }
+        name = &node->names[node->n_names++];
+        name->text = copy;
+    }
+    name->entry = entry;
+    name->checked_ns = sl_now_ns();
+}
+
+struct node_entry *node_entry_known(struct node *node, const char *name)
+{
+    struct node_name *known = name_find(node, name);
+    if (known && !known->entry->removed) return known->entry;
+    for (size_t i = 0; i < NODE_MODELS_MAX; i++) {
+        struct node_entry *entry = node->entries[i];
+        if (entry && !entry->removed && !strcmp(entry->name, name)) return entry;
+    }
+    return NULL;
+}
+
+static void forget_info(struct node_entry *entry)
+{
+    sl_free((char *)entry->info.architecture);
+    sl_free((char *)entry->info.name);
+    sl_free((char *)entry->info.chat_template);
+    sl_free((char *)entry->info.bos_text);
+    sl_free((char *)entry->info.eos_text);
+    sl_free((char *)entry->info.quantization);
+    memset(&entry->info, 0, sizeof entry->info);
+    entry->has_info = false;
+}
+
+void node_entry_free(struct node_entry *entry)
+{
+    if (!entry) return;
+    struct node *node = entry->node;
+    worker_destroy(entry->worker);
+    /* Names that lead here would dangle: the map cannot lose single keys, so all are forgotten. */
+    node_names_clear(node);
+    node->entries[entry->index] = NULL;
+    forget_info(entry);
+    sl_free(entry->name);
+    sl_free(entry->path);
+    sl_free(entry->digest);
+    sl_free(entry->chat_template);
+    sl_free(entry->system);
+    sl_json_free(entry->parameters);
+    sl_free(entry);
+}
+
+void node_entry_release(struct node_entry *entry)
+{
+    struct sched_model_info info;
+    if (entry->n_requests || entry->worker) return;
+    if (!sched_get_model(entry->node->sched, entry->index, &info)) node_entry_free(entry);
+}
+
+void node_entry_remove(struct node_entry *entry)
+{
+    if (entry->removed) return;
+    struct sched_event event = {.kind = SCHED_MODEL_REMOVE, .model = entry->index};
+    entry->removed = true;
+    node_step(entry->node, &event);
+    loop_queue_task(entry->node->cfg.loop, &entry->node->work);
+}
+
+/* A free place; when all are taken, that of a model which is neither loaded nor wanted. */
+static sl_status take_place(struct node *node, uint32_t *out, struct sl_err *err)
+{
+    for (uint32_t i = 0; i < NODE_MODELS_MAX; i++) {
+        if (node->entries[i]) continue;
+        *out = i;
+        return SL_OK;
+    }
+    for (uint32_t i = 0; i < NODE_MODELS_MAX; i++)
+        if (!node->entries[i]->worker && !node->entries[i]->n_requests) {
+            node_entry_remove(node->entries[i]);
+            node_entry_release(node->entries[i]);
+            if (node->entries[i]) continue;
+            *out = i;
+            return SL_OK;
+        }
+    return sl_err_set(err, SL_BUSY, "%d models are in use at once", NODE_MODELS_MAX);
+}
+
+static void llm_cfg_of(const struct node *node, struct llm_engine_cfg *cfg)
+{
+    llm_engine_cfg_default(cfg);
+    cfg->n_threads = node->cfg.n_threads;
+    cfg->n_ctx = node->cfg.n_ctx;
+    cfg->n_seqs_max = node->cfg.n_seqs_max;
+    cfg->gpu_layers = node->cfg.gpu_layers;
+    cfg->kv_type = (enum llm_kv_type)node->cfg.kv_type;
+    cfg->kv_bytes_max = node->cfg.kv_bytes_max;
+    cfg->kv_contexts = node->cfg.kv_contexts;
+    cfg->no_prefix_cache = node->cfg.no_prefix_cache;
+}
+
+static sl_status estimate_bytes(const struct node_entry *entry, uint64_t *out, struct sl_err *err)
+{
+    struct llm_engine_estimate estimate;
+    struct llm_engine_cfg cfg;
+    if (!strcmp(entry->kind, "echo")) {
+        *out = ECHO_BYTES;
+        return SL_OK;
+    }
+    llm_cfg_of(entry->node, &cfg);
+    sl_status status = llm_engine_estimate(entry->path, &cfg, &estimate, err);
+    if (status == SL_OK) *out = estimate.weight_bytes + estimate.kv_bytes + estimate.compute_bytes;
+    return status;
+}
+
+static sl_status add_to_sched(struct node_entry *entry, struct sl_err *err)
+{
+    struct node *node = entry->node;
+    struct sched_event event = {.kind = SCHED_MODEL_ADD, .model = entry->index};
+    sl_status status = estimate_bytes(entry, &event.model_add.estimate_bytes, err);
+    if (status != SL_OK) return status;
+    event.model_add.n_slots =
+        node->cfg.n_seqs_max > 0 ? (uint32_t)node->cfg.n_seqs_max : SEQS_DEFAULT;
+    event.model_add.keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT;
+    node_step(node, &event);
+    return SL_OK;
+}
+
+static sl_status entry_create(struct node *node, const struct store_model *model, const char *kind,
+                              struct node_entry **out, struct sl_err *err)
+{
+    uint32_t index = 0;
+    sl_status status = take_place(node, &index, err);
+    if (status != SL_OK) return status;
+    struct node_entry *entry = sl_calloc(1, sizeof *entry);
+    if (!entry) return sl_err_set(err, SL_NOMEM, "model");
+    entry->node = node;
+    entry->index = index;
+    entry->kind = kind;
+    entry->name = sl_strdup(model->name);
+    entry->path = sl_strdup(model->path);
+    entry->digest = sl_strdup(model->digest);
+    if (model->chat_template) entry->chat_template = sl_strdup(model->chat_template);
+    if (model->system) entry->system = sl_strdup(model->system);
+    node->entries[index] = entry;
+    if (!entry->name || !entry->path || !entry->digest ||
+        (model->chat_template && !entry->chat_template) || (model->system && !entry->system))
+        status = sl_err_set(err, SL_NOMEM, "model");
+    if (status == SL_OK && model->parameters)
+        status =
+            sl_json_parse(model->parameters, strlen(model->parameters), &entry->parameters, err);
+    if (status == SL_OK) status = add_to_sched(entry, err);
+    if (status != SL_OK) {
+        node_entry_free(entry);
+        return status;
+    }
+    *out = entry;
+    return SL_OK;
+}
+
+static struct node_entry *entry_of_model(struct node *node, const struct store_model *model)
+{
+    for (size_t i = 0; i < NODE_MODELS_MAX; i++) {
+        struct node_entry *entry = node->entries[i];
+        if (!entry || entry->removed || strcmp(entry->name, model->name)) continue;
+        if (!strcmp(entry->path, model->path) && !strcmp(entry->digest, model->digest))
+            return entry;
+        node_entry_remove(entry); /* the name means another file now */
+    }
+    return NULL;
+}
+
+static sl_status echo_entry(struct node *node, const char *name, struct node_entry **out,
+                            struct sl_err *err)
+{
+    struct store_model model = {0};
+    if (!node->cfg.allow_echo || strlen(name) >= sizeof model.name)
+        return sl_err_set(err, SL_NOT_FOUND, "the scripted engine is off (--echo switches it on)");
+    strcpy(model.name, name);
+    snprintf(model.path, sizeof model.path, "%s", name);
+    *out = entry_of_model(node, &model);
+    sl_status status = *out ? SL_OK : entry_create(node, &model, "echo", out, err);
+    if (status == SL_OK) name_put(node, name, *out);
+    return status;
+}
+
+/* A path has no manifest that could change under it. */
+static bool is_trusted(const struct node_name *name)
+{
+    return !*name->entry->digest || sl_now_ns() - name->checked_ns < NODE_NAME_TRUST_NS;
+}
+
+/* A model given by its path is known to clients by its file's name without ".gguf". */
+static void name_by_file(struct store_model *model, const char *path)
+{
+    static const char suffix[] = ".gguf";
+    const char *slash = strrchr(path, '/');
+    snprintf(model->name, sizeof model->name, "%.1000s", slash ? slash + 1 : path);
+    size_t n = strlen(model->name);
+    if (n > sizeof suffix && !strcmp(model->name + n - (sizeof suffix - 1), suffix))
+        model->name[n - (sizeof suffix - 1)] = '\0';
+}
+
+sl_status node_entry_of(struct node *node, const char *name, bool any_path, struct node_entry **out,
+                        struct sl_err *err)
+{
+    struct node_name *known = name_find(node, name);
+    if (known && !known->entry->removed && is_trusted(known)) {
+        *out = known->entry;
+        return SL_OK;
+    }
+    if (!strncmp(name, ECHO_PREFIX, strlen(ECHO_PREFIX))) return echo_entry(node, name, out, err);
+    struct store_model model;
+    sl_status status = any_path ? store_resolve(node->cfg.store, name, &model, err)
+                                : store_find(node->cfg.store, name, &model, err);
+    if (status != SL_OK) {
+        if (status == SL_NOT_FOUND && known && !known->entry->removed)
+            node_entry_remove(known->entry);
+        return status;
+    }
+    if (model.local) name_by_file(&model, name);
+    *out = entry_of_model(node, &model);
+    if (!*out) status = entry_create(node, &model, "llm", out, err);
+    if (status == SL_OK) name_put(node, name, *out);
+    if (status == SL_OK && model.local) name_put(node, model.name, *out);
+    store_model_done(&model);
+    return status;
+}
+
+/* --- the worker --- */
+
+static void tell_sched(struct node_entry *entry, enum sched_event_kind kind, const char *reason)
+{
+    struct sched_event event = {.kind = kind, .model = entry->index, .reason = reason};
+    node_step(entry->node, &event);
+}
+
+static void set_error(struct node_entry *entry, const char *text)
+{
+    snprintf(entry->last_error, sizeof entry->last_error, "%s", text);
+}
+
+static void on_loading(void *ctx, double fraction)
+{
+    ((struct node_entry *)ctx)->load_fraction = fraction;
+}
+
+static const char *keep(const char *s, bool *ok)
+{
+    char *copy = s ? sl_strdup(s) : NULL;
+    if (s && !copy) *ok = false;
+    return copy;
+}
+
+/* The strings of a worker's greeting live only as long as the worker. */
+static void keep_info(struct node_entry *entry, const struct engine_info *info)
+{
+    bool ok = true;
+    forget_info(entry);
+    entry->info = *info;
+    entry->info.architecture = keep(info->architecture, &ok);
+    entry->info.name = keep(info->name, &ok);
+    entry->info.chat_template = keep(info->chat_template, &ok);
+    entry->info.bos_text = keep(info->bos_text, &ok);
+    entry->info.eos_text = keep(info->eos_text, &ok);
+    entry->info.quantization = keep(info->quantization, &ok);
+    entry->has_info = ok;
+    if (!ok) forget_info(entry);
+}
+
+static void on_loaded(void *ctx, const struct wire_loaded *loaded)
+{
+    struct node_entry *entry = ctx;
+    struct sched_event event = {.kind = SCHED_LOADED, .model = entry->index};
+    keep_info(entry, &loaded->info);
+    entry->traits = loaded->traits;
+    entry->loaded_at_ns = sl_now_ns();
+    entry->load_fraction = 1.0;
+    entry->last_error[0] = '\0';
+    event.loaded.bytes = loaded->weight_bytes + loaded->kv_bytes + loaded->compute_bytes;
+    event.loaded.n_slots = (uint32_t)(loaded->info.n_seqs_max > 0 ? loaded->info.n_seqs_max : 0);
+    sl_log(SL_LOG_INFO, "node", "%s: loaded in %.1f s, %.1f MB", entry->name,
+           (double)loaded->load_ns / 1e9, (double)event.loaded.bytes / 1e6);
+    node_step(entry->node, &event);
+}
+
+static void on_load_failed(void *ctx, sl_status status, const char *message)
+{
+    struct node_entry *entry = ctx;
+    (void)status;
+    set_error(entry, message);
+    sl_log(SL_LOG_WARN, "node", "%s: not loaded: %s", entry->name, message);
+    tell_sched(entry, SCHED_LOAD_FAILED, message);
+}
+
+static void on_events(void *ctx, const struct wire_event *events, size_t n)
+{
+    node_requests_events(ctx, events, n);
+}
+
+static void on_log(void *ctx, const char *line)
+{
+    sl_log(SL_LOG_DEBUG, "worker", "%s: %s", ((struct node_entry *)ctx)->name, line);
+}
+
+static void on_exit_of_worker(void *ctx, const struct worker_exit *how)
+{
+    struct node_entry *entry = ctx;
+    bool asked = how->end == WORKER_END_UNLOADED || how->end == WORKER_END_KILLED ||
+                 how->end == WORKER_END_LOAD_FAILED;
+    worker_destroy(entry->worker);
+    entry->worker = NULL;
+    entry->load_fraction = 0;
+    node_requests_orphan(entry);
+    if (!asked) {
+        entry->n_crashes++;
+        set_error(entry, how->reason);
+        sl_log(SL_LOG_WARN, "node", "%s: worker %s: %s", entry->name, worker_end_name(how->end),
+               how->reason);
+    }
+    tell_sched(entry, asked ? SCHED_WORKER_EXITED : SCHED_WORKER_DIED, how->reason);
+    loop_queue_task(entry->node->cfg.loop, &entry->node->work);
+}
+
+void node_entry_spawn(struct node_entry *entry)
+{
+    static const struct worker_callbacks callbacks = {
+        .on_loading = on_loading,
+        .on_loaded = on_loaded,
+        .on_load_failed = on_load_failed,
+        .on_events = on_events,
+        .on_log = on_log,
+        .on_exit = on_exit_of_worker,
+    };
+    const struct node_cfg *cfg = &entry->node->cfg;
+    struct worker_cfg spawn = {
+        .exe = cfg->worker_binary,
+        .watchdog_ms = cfg->watchdog_ms,
+        .load = {.engine = {.kind = entry->kind,
+                            .path = entry->path,
+                            .n_threads = cfg->n_threads,
+                            .n_ctx = cfg->n_ctx,
+                            .n_seqs_max = cfg->n_seqs_max,
+                            .gpu_layers = cfg->gpu_layers,
+                            .kv_type = cfg->kv_type,
+                            .kv_bytes_max = cfg->kv_bytes_max,
+                            .kv_contexts = cfg->kv_contexts,
+                            .no_prefix_cache = cfg->no_prefix_cache},
+                 .title = entry->name,
+                 .chat_template = entry->chat_template},
+    };
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = worker_spawn(cfg->loop, &spawn, &callbacks, entry, &entry->worker, &err);
+    if (status == SL_OK) {
+        sl_log(SL_LOG_INFO, "node", "%s: loading", entry->name);
+        tell_sched(entry, SCHED_WORKER_STARTED, NULL);
+        return;
+    }
+    set_error(entry, err.text);
+    sl_log(SL_LOG_ERROR, "node", "%s: no worker: %s", entry->name, err.text);
+    tell_sched(entry, SCHED_WORKER_DIED, err.text);
+}
