@@ -6,16 +6,30 @@
 #include <string.h>
 
 static const struct cli_command commands[] = {
+    {&cmd_serve_spec, cmd_serve},
     {&cmd_run_spec, cmd_run},
+    {&cmd_chat_spec, cmd_chat},
+    {&cmd_ps_spec, cmd_ps},
+    {&cmd_stop_spec, cmd_stop},
     {&cmd_bench_spec, cmd_bench},
+    {&cmd_pull_spec, cmd_pull},
+    {&cmd_import_spec, cmd_import},
+    {&cmd_list_spec, cmd_list},
     {&cmd_show_spec, cmd_show},
+    {&cmd_cp_spec, cmd_cp},
+    {&cmd_rm_spec, cmd_rm},
     {&cmd_tokenize_spec, cmd_tokenize},
+    {&cmd_keys_spec, cmd_keys},
+    {&cmd_usage_spec, cmd_usage},
     {&cmd_doctor_spec, cmd_doctor},
     {&cmd_debug_spec, cmd_debug},
     {&cmd_help_spec, cmd_help},
     {&cmd_version_spec, cmd_version},
     {NULL, NULL},
 };
+
+/* Commands that other commands start: no list, help or suggestion shows them. */
+static const struct cli_command hidden[] = {{&cmd_worker_spec, cmd_worker}};
 
 const struct cli_command *cli_commands(void)
 {
@@ -26,6 +40,9 @@ const struct cli_command *cli_command_find(const char *name)
 {
     for (const struct cli_command *c = commands; c->spec; c++) {
         if (strcmp(c->spec->name, name) == 0) return c;
+    }
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++) {
+        if (strcmp(hidden[i].spec->name, name) == 0) return &hidden[i];
     }
     return NULL;
 }
@@ -53,6 +70,7 @@ int cli_unknown_command(const char *name)
 static const char *name_of(const char *arg)
 {
     if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) return "help";
+    if (strcmp(arg, "ls") == 0) return "list";
     if (strcmp(arg, "--version") == 0 || strcmp(arg, "-V") == 0) return "version";
     return arg;
 }

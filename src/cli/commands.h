@@ -3,14 +3,31 @@
 #pragma once
 #include "cli/cli.h"
 
-extern const struct sl_command cmd_run_spec, cmd_bench_spec, cmd_show_spec, cmd_tokenize_spec;
+extern const struct sl_command cmd_serve_spec, cmd_run_spec, cmd_chat_spec, cmd_ps_spec,
+    cmd_stop_spec, cmd_bench_spec, cmd_show_spec, cmd_tokenize_spec;
 extern const struct sl_command cmd_doctor_spec, cmd_debug_spec, cmd_help_spec, cmd_version_spec;
+extern const struct sl_command cmd_keys_spec, cmd_usage_spec;
+extern const struct sl_command cmd_pull_spec, cmd_import_spec, cmd_list_spec, cmd_cp_spec;
+extern const struct sl_command cmd_rm_spec;
+extern const struct sl_command cmd_worker_spec;
 
+int cmd_serve(int argc, char **argv);
 int cmd_run(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_cp(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_keys(int argc, char **argv);
+int cmd_usage(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+int cmd_worker(int argc, char **argv);

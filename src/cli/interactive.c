@@ -24,13 +24,13 @@ struct conversation {
     bool last_was_ended; /* the model ended its last answer by itself */
 };
 
-static void history_path(char out[PATH_MAX])
+void interactive_history_path(char *out, size_t out_size)
 {
     char home[PATH_MAX];
     cli_home(home, sizeof home);
     bool usable = home[0] && (mkdir(home, 0700) == 0 || errno == EEXIST);
-    int n = usable ? snprintf(out, PATH_MAX, "%s/history", home) : -1;
-    if (n < 0 || n >= PATH_MAX) out[0] = '\0';
+    int n = usable ? snprintf(out, out_size, "%s/history", home) : -1;
+    if (n < 0 || (size_t)n >= out_size) out[0] = '\0';
 }
 
 static bool is_line(const char *line, size_t n, const char *word)
@@ -46,33 +46,22 @@ static sl_status add_line(struct conversation *c, const char *line, size_t n)
     return sl_buf_add(&c->text, line, n);
 }
 
-static void print_statistics(const struct conversation *c, const struct answer *a)
-{
-    const struct engine *engine = c->in->generator->engine;
-    const struct engine_usage *u = &a->usage;
-    const char *note = run_report_note(engine, a);
-    if (c->in->quiet && !note) return;
-    fprintf(stderr, "[%s%s%d of %d tokens used; %.1f tokens/s]\n", note ? note : "",
-            note ? "; " : "", u->n_prompt + u->n_generated, llm_engine_n_ctx(engine),
-            run_generation_tps(u));
-}
-
 /* OK also when only this line cannot be answered: that is said, and the text is as before. */
 static sl_status answer_line(struct conversation *c, const char *line, size_t n, struct sl_err *err)
 {
-    struct engine_generate request = c->in->request;
-    struct answer answer = {0};
+    struct talk *talk = c->in->talk;
+    struct answer answer;
     size_t before = c->text.len;
     if (add_line(c, line, n) != SL_OK) return sl_err_set(err, SL_LIMIT, "the text is too long");
-    request.text = c->text.data;
-    request.n_text = c->text.len;
-    sl_status status = generator_run(c->in->generator, &request, &answer, err);
+    const struct question question = {.text = c->text.data, .n = c->text.len};
+    answer_init(&answer, &talk->view);
+    sl_status status = talk_ask(talk, &question, &answer, err);
     if (status == SL_OK) status = cli_write("\n", 1, err);
     if (status == SL_OK && sl_buf_add(&c->text, answer.text.data, answer.text.len) != SL_OK)
         status = sl_err_set(err, SL_LIMIT, "the text is too long");
     if (status == SL_OK) {
         c->last_was_ended = answer.finish == ENGINE_FINISH_STOP;
-        print_statistics(c, &answer);
+        run_report_line(talk, &answer, talk->o->quiet);
     } else if (status == SL_LIMIT || status == SL_INVALID) {
         sl_buf_truncate(&c->text, before);
         fprintf(stderr, "%s; %s\n", err->text,
@@ -125,14 +114,15 @@ static sl_status read_lines(struct conversation *c, struct sl_err *err)
 sl_status interactive_run(const struct interactive *in, struct sl_err *err)
 {
     struct conversation c = {.in = in};
-    char path[PATH_MAX];
-    history_path(path);
+    char path[PATH_MAX], of[48] = "";
+    int32_t n_ctx = talk_n_ctx(in->talk);
+    interactive_history_path(path, sizeof path);
     const struct line_editor_cfg cfg = {">>> ", path, in->stop};
     sl_status status = line_editor_create(&cfg, &c.editor, err);
     if (status != SL_OK) return status;
     sl_buf_init(&c.text, CONVERSATION_BYTES_MAX);
-    fprintf(stderr, "%s, context of %d tokens. /? explains, Ctrl-D leaves.\n", in->model,
-            llm_engine_n_ctx(in->generator->engine));
+    if (n_ctx) snprintf(of, sizeof of, ", context of %d tokens", n_ctx);
+    fprintf(stderr, "%s%s. /? explains, Ctrl-D leaves.\n", in->talk->model, of);
     status = read_lines(&c, err);
     sl_buf_done(&c.text);
     line_editor_destroy(c.editor);

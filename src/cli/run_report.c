@@ -25,10 +25,11 @@ double run_generation_tps(const struct engine_usage *usage)
     return per_second(usage->n_generated - 1, usage->decode_ns);
 }
 
-const char *run_report_note(const struct engine *engine, const struct answer *answer)
+const char *run_report_note(const struct talk *talk, const struct answer *answer)
 {
     const struct engine_usage *u = &answer->usage;
-    bool is_full = u->n_prompt + u->n_generated >= llm_engine_n_ctx(engine);
+    int32_t n_ctx = talk_n_ctx(talk);
+    bool is_full = n_ctx && u->n_prompt + u->n_generated >= n_ctx;
     if (answer->finish == ENGINE_FINISH_LENGTH && is_full)
         return "the context is full; --ctx gives a larger one";
     return answer->finish == ENGINE_FINISH_CANCELLED ? "interrupted" : NULL;
@@ -57,15 +58,30 @@ static void print_memory(const struct engine *engine)
 void run_report_print(const struct run_report *r)
 {
     const struct engine_usage *u = &r->answer->usage;
-    const char *note = run_report_note(r->engine, r->answer);
+    const char *note = run_report_note(r->talk, r->answer);
     if (note) fprintf(stderr, "\n(%s)", note);
     fprintf(stderr, "\nprompt       %5d tokens %10.1f tokens/s\n", u->n_prompt, run_prompt_tps(u));
     fprintf(stderr, "generation   %5d tokens %10.1f tokens/s\n", u->n_generated,
             run_generation_tps(u));
     if (r->answer->first_token_at_ns)
-        fprintf(stderr, "first token  %.1f ms after the start, %.1f ms of them to load\n",
-                ms(first_token_ns(r)), ms(r->loaded_ns - cli_start_ns));
-    print_memory(r->engine);
+        fprintf(stderr, "first token  %.1f ms after the start, %.1f ms of them to %s\n",
+                ms(first_token_ns(r)), ms(r->loaded_ns - cli_start_ns),
+                r->talk->client ? "find the server" : "load");
+    if (r->talk->client)
+        fprintf(stderr, "server       %s\n", client_server(r->talk->client));
+    else
+        print_memory(r->talk->generator.engine);
+}
+
+void run_report_line(const struct talk *talk, const struct answer *answer, bool quiet)
+{
+    const struct engine_usage *u = &answer->usage;
+    const char *note = run_report_note(talk, answer);
+    char of[32] = "";
+    if (quiet && !note) return;
+    if (talk_n_ctx(talk)) snprintf(of, sizeof of, " of %d", talk_n_ctx(talk));
+    fprintf(stderr, "[%s%s%d%s tokens used; %.1f tokens/s]\n", note ? note : "", note ? "; " : "",
+            u->n_prompt + u->n_generated, of, run_generation_tps(u));
 }
 
 static void json_usage(struct sl_json *j, const struct engine_usage *u)
@@ -110,29 +126,43 @@ static void json_memory(struct sl_json *j, const struct engine *engine)
     sl_json_object_end(j);
 }
 
+/* What only the engine in this process knows. */
+static void json_engine(struct sl_json *json, const struct run_report *r)
+{
+    const struct engine *engine = r->talk->generator.engine;
+    const struct sl_buf *tokens = &r->answer->tokens;
+    const int32_t *ids = (const int32_t *)(const void *)tokens->data;
+    sl_json_key(json, "tokens");
+    sl_json_array(json);
+    for (size_t i = 0; i < tokens->len / sizeof *ids; i++) sl_json_int(json, ids[i]);
+    sl_json_array_end(json);
+    sl_json_kv_int(json, "threads", llm_engine_n_threads(engine));
+    sl_json_kv_int(json, "context", llm_engine_n_ctx(engine));
+    json_memory(json, engine);
+}
+
 sl_status run_report_json(const struct run_report *r, struct sl_buf *out)
 {
     const struct answer *a = r->answer;
-    const int32_t *ids = (const int32_t *)(const void *)a->tokens.data;
+    const struct client *client = r->talk->client;
     struct sl_json json;
     sl_json_begin(&json, out, false);
     sl_json_object(&json);
-    sl_json_kv_str(&json, "model", r->model_path);
+    sl_json_kv_str(&json, "model", client ? r->talk->model : r->talk->path);
+    if (client) sl_json_kv_str(&json, "server", client_server(client));
     sl_json_key(&json, "prompt");
     sl_json_strn(&json, r->prompt, r->n_prompt);
+    if (a->reasoning.len) {
+        sl_json_key(&json, "reasoning");
+        sl_json_strn(&json, a->reasoning.data, a->reasoning.len);
+    }
     sl_json_key(&json, "text");
     sl_json_strn(&json, a->text.data, a->text.len);
-    sl_json_key(&json, "tokens");
-    sl_json_array(&json);
-    for (size_t i = 0; i < a->tokens.len / sizeof *ids; i++) sl_json_int(&json, ids[i]);
-    sl_json_array_end(&json);
     sl_json_kv_str(&json, "finish_reason", engine_finish_name(a->finish));
-    sl_json_kv_int(&json, "seed", (int64_t)r->seed);
-    sl_json_kv_int(&json, "threads", llm_engine_n_threads(r->engine));
-    sl_json_kv_int(&json, "context", llm_engine_n_ctx(r->engine));
+    sl_json_kv_int(&json, "seed", (int64_t)r->talk->seed);
+    if (!client) json_engine(&json, r);
     json_usage(&json, &a->usage);
     json_timings(&json, r);
-    json_memory(&json, r->engine);
     sl_json_object_end(&json);
     sl_status status = sl_json_end(&json);
     return status == SL_OK ? sl_buf_addc(out, '\n') : status;

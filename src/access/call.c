@@ -1,0 +1,504 @@
+#include "access/gateway_int.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ERROR_BODY_MAX (8u << 10)
+#define STREAM_ID UINT64_C(1) /* of the random numbers that ids are made of */
+
+/* --- life --- */
+
+static void link_call(struct call *call)
+{
+    struct gateway *gateway = call->gateway;
+    call->next = gateway->calls;
+    if (call->next) call->next->previous = call;
+    gateway->calls = call;
+}
+
+static void unlink_call(struct call *call)
+{
+    if (call->previous)
+        call->previous->next = call->next;
+    else
+        call->gateway->calls = call->next;
+    if (call->next) call->next->previous = call->previous;
+}
+
+void call_free(struct call *call)
+{
+    int64_t now_ns = sl_now_ns();
+    if (call->admitted)
+        quota_release(&call->key->quota, now_ns / 1000000, call->n_reserved,
+                      call->row.prompt_tokens + call->row.completion_tokens);
+    if (call->metrics) {
+        metrics_end(call->metrics, call->end);
+        metrics_observe(call->metrics, METRICS_E2E, now_ns - call->begin_ns);
+    }
+    if (call->work && call->free_work) call->free_work(call->work);
+    unlink_call(call);
+    sl_json_free(call->body);
+    sl_buf_done(&call->body_out);
+    sl_free(call);
+}
+
+static void row_needs_no_answer(void *arg, sl_status status, const struct sl_err *err)
+{
+    struct gateway *gateway = arg;
+    if (status == SL_OK) return;
+    gateway->n_usage_failed++;
+    sl_log(SL_LOG_ERROR, "usage", "a row is lost: %s", err->text);
+}
+
+/* What was computed for it is still counted, but nothing waits for that. */
+void call_abort(struct call *call)
+{
+    struct gateway *gateway = call->gateway;
+    call->gone = true;
+    if (call->saving) return; /* on_row ends it */
+    if (call->on_gone) call->on_gone(call);
+    call->end = METRICS_END_ABORT;
+    if (call->metrics) metrics_count(call->metrics, METRICS_DISCONNECTS, 1);
+    if (call->row.model[0] && gateway->cfg.usage) {
+        struct sl_err err = SL_ERR_INIT;
+        snprintf(call->row.finish, sizeof call->row.finish, "cancelled");
+        call->row.http_status = sl_status_http(SL_CANCELLED);
+        call->row.finished_ms = sl_unix_time_ms();
+        call->row.total_us = (sl_now_ns() - call->begin_ns) / 1000;
+        sl_status status =
+            usage_submit(gateway->cfg.usage, &call->row, row_needs_no_answer, gateway);
+        sl_err_set(&err, status, "%s", sl_status_text(status));
+        if (status != SL_OK) row_needs_no_answer(gateway, status, &err);
+    }
+    http_exchange_abort(call->x);
+    call_free(call);
+}
+
+static void on_closed(void *ctx, struct http_exchange *x)
+{
+    (void)x;
+    call_abort(ctx);
+}
+
+static void make_id(struct gateway *gateway, char out[CALL_ID_MAX])
+{
+    uint64_t n = gateway->n_ids++;
+    snprintf(out, CALL_ID_MAX, "req_%016" PRIx64 "%08" PRIx64,
+             sl_rng_u64(gateway->id_seed, STREAM_ID, n), n & UINT32_MAX);
+}
+
+/* False: it has no key, or a bad one, and has been told. */
+static bool authenticate(struct call *call)
+{
+    struct keys *keys = call->gateway->cfg.keys;
+    struct sl_err err = SL_ERR_INIT;
+    if (call->route->open || !keys || !keys_any(keys)) return true;
+    const char *credential = http_request_header(call->request, "authorization");
+    if (!credential) credential = http_request_header(call->request, "x-api-key");
+    if (keys_check(keys, credential, sl_unix_time_ms(), &call->key, &err) == SL_OK) return true;
+    call->key = NULL;
+    (void)!http_exchange_header_add(call->x, "WWW-Authenticate", "Bearer");
+    call_fail(call, SL_UNAUTHENTICATED, NULL, "invalid_api_key", err.text);
+    return false;
+}
+
+static void no_route(struct call *call, bool path_known)
+{
+    char message[256], allowed[64];
+    if (path_known) {
+        route_methods(call->request->path, allowed, sizeof allowed);
+        (void)!http_exchange_header_add(call->x, "Allow", allowed); /* RFC 9110, 15.5.6 */
+    }
+    snprintf(message, sizeof message, "%s: %s %.150s",
+             path_known ? "this path has another method" : "no such path",
+             call->request->method_text, call->request->path);
+    call_fail(call, SL_NOT_FOUND, NULL, path_known ? "method_not_allowed" : "unknown_url", message);
+}
+
+static const struct route *nowhere(enum api_family family)
+{
+    static const struct route routes[] = {{.family = API_OPENAI, .open = true},
+                                          {.family = API_OLLAMA, .open = true},
+                                          {.family = API_PLAIN, .open = true}};
+    return &routes[family];
+}
+
+void call_begin(struct gateway *gateway, struct http_exchange *x)
+{
+    struct call *call = sl_calloc(1, sizeof *call);
+    bool path_known = false;
+    enum api_family family = API_OPENAI;
+    if (!call) {
+        http_respond(x, sl_status_http(SL_NOMEM), NULL, "", 0);
+        return;
+    }
+    call->gateway = gateway;
+    call->x = x;
+    call->request = http_exchange_request(x);
+    call->begin_ns = sl_now_ns();
+    call->qos = gateway->cfg.qos_default;
+    sl_buf_init(&call->body_out, ERROR_BODY_MAX);
+    call->row.queue_us = call->row.first_token_us = -1;
+    make_id(gateway, call->id);
+    link_call(call);
+    http_exchange_set_close_handler(x, on_closed, call);
+    (void)!http_exchange_header_add(x, "X-Starlane-Request-Id", call->id);
+    call->route =
+        route_find(call->request->method, call->request->path, &call->rest, &path_known, &family);
+    if (!call->route) {
+        call->route = nowhere(family);
+        no_route(call, path_known);
+        return;
+    }
+    if (!authenticate(call)) return;
+    call->qos = call_class(call);
+    call->route->handle(call);
+}
+
+/* --- failing --- */
+
+static const char *type_of(int http_status)
+{
+    switch (http_status) {
+    case 401: return "authentication_error";
+    case 403: return "permission_error";
+    case 404: return "not_found_error";
+    case 429: return "rate_limit_error";
+    default: return http_status < 500 ? "invalid_request_error" : "server_error";
+    }
+}
+
+sl_status call_error_json(const struct call *call, int http_status, const char *param,
+                          const char *code, const char *message, struct sl_buf *out)
+{
+    struct sl_json json;
+    if (call->route->family == API_PLAIN) return sl_buf_addf(out, "%s\n", message);
+    sl_json_begin(&json, out, false);
+    sl_json_object(&json);
+    if (call->route->family == API_OLLAMA) {
+        sl_json_kv_str(&json, "error", message);
+    } else {
+        sl_json_key(&json, "error");
+        sl_json_object(&json);
+        sl_json_kv_str(&json, "message", message);
+        sl_json_kv_str(&json, "type", type_of(http_status));
+        sl_json_kv_str(&json, "param", param);
+        sl_json_kv_str(&json, "code", code);
+        sl_json_object_end(&json);
+    }
+    sl_json_object_end(&json);
+    return sl_json_end(&json);
+}
+
+static void send_failure(struct call *call)
+{
+    const char *type = call->route->family == API_PLAIN ? "text/plain" : CONTENT_JSON;
+    http_respond(call->x, call->http_status, type, call->body_out.data, call->body_out.len);
+    call_free(call);
+}
+
+static void fail_with(struct call *call, int http_status, const char *param, const char *code,
+                      const char *message)
+{
+    call->http_status = http_status;
+    call->end = http_status < 500 ? METRICS_END_REFUSED : METRICS_END_ERROR;
+    sl_buf_clear(&call->body_out);
+    if (call_error_json(call, http_status, param, code, message, &call->body_out) != SL_OK)
+        sl_buf_clear(&call->body_out);
+    if (!call->row.model[0]) {
+        send_failure(call);
+        return;
+    }
+    snprintf(call->row.finish, sizeof call->row.finish, "error");
+    call->row.http_status = http_status;
+    call_commit(call, send_failure);
+}
+
+void call_fail(struct call *call, sl_status status, const char *param, const char *code,
+               const char *message)
+{
+    int http_status = sl_status_http(status);
+    if (code && !strcmp(code, "method_not_allowed")) http_status = 405;
+    fail_with(call, http_status, param, code, message);
+}
+
+void call_fail_err(struct call *call, const struct sl_err *err, const char *param)
+{
+    call_fail(call, err->status, param, NULL, err->text);
+}
+
+static void add_retry_after(struct call *call, int64_t retry_after_ms)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, retry_after_ms > 0 ? (retry_after_ms + 999) / 1000 : 1);
+    (void)!http_exchange_header_add(call->x, "Retry-After", text);
+}
+
+void call_fail_node(struct call *call, sl_status status, const char *message,
+                    int64_t retry_after_ms)
+{
+    int http_status = sl_status_http(status);
+    const char *code = NULL, *param = NULL;
+    if (status == SL_LIMIT) {
+        http_status = 400;
+        code = "context_length_exceeded";
+    } else if (status == SL_CORRUPT) {
+        http_status = 500;
+    } else if (status == SL_UNSUPPORTED) {
+        http_status = 400; /* another model could do it, but no repetition will */
+        code = "unsupported_by_model";
+    } else if (status == SL_NOT_FOUND) {
+        code = "model_not_found";
+        param = "model";
+    } else if (status == SL_BUSY) {
+        code = "queue_full";
+    }
+    if (sl_status_retryable(status)) add_retry_after(call, retry_after_ms);
+    fail_with(call, http_status, param, code, message);
+}
+
+/* --- answering --- */
+
+void call_respond(struct call *call, int http_status, const char *content_type, const char *body,
+                  size_t n)
+{
+    http_respond(call->x, http_status, content_type, body, n);
+    call_free(call);
+}
+
+void call_respond_json(struct call *call, int http_status, struct sl_buf *body, sl_status status)
+{
+    if (status == SL_OK)
+        call_respond(call, http_status, CONTENT_JSON, body->data, body->len);
+    else
+        call_fail(call, SL_INTERNAL, NULL, NULL, "the answer does not fit into memory");
+}
+
+bool call_read_json(struct call *call)
+{
+    struct sl_err err = SL_ERR_INIT;
+    char message[SL_ERR_TEXT_MAX + 64];
+    const struct http_request *request = call->request;
+    sl_status status = sl_json_parse(request->body, request->body_len, &call->body, &err);
+    if (status == SL_OK && sl_json_is(call->body, SL_JSON_OBJECT)) return true;
+    if (status == SL_OK)
+        snprintf(message, sizeof message, "the body must be a JSON object");
+    else
+        snprintf(message, sizeof message, "the body is not valid JSON: %s", err.text);
+    call_fail(call, status == SL_NOMEM ? SL_NOMEM : SL_INVALID, NULL, NULL, message);
+    return false;
+}
+
+const char *call_need_str(struct call *call, const char *field)
+{
+    char message[128];
+    size_t n;
+    const char *text = sl_json_to_str(sl_json_get(call->body, field), NULL, &n);
+    if (text && n && strlen(text) == n) return text;
+    snprintf(message, sizeof message, "%s: a text is needed here", field);
+    call_fail(call, SL_INVALID, field, NULL, message);
+    return NULL;
+}
+
+/* --- who, and how much --- */
+
+static void add_gauge(struct call *call, const char *what, const struct quota_gauge *gauge)
+{
+    static const char prefix[] = "x-ratelimit-";
+    char name[64], value[QUOTA_TIME_TEXT_MAX];
+    if (!gauge->limit) return;
+    snprintf(name, sizeof name, "%slimit-%s", prefix, what);
+    snprintf(value, sizeof value, "%" PRId64, gauge->limit);
+    (void)!http_exchange_header_add(call->x, name, value);
+    snprintf(name, sizeof name, "%sremaining-%s", prefix, what);
+    snprintf(value, sizeof value, "%" PRId64, gauge->remaining);
+    (void)!http_exchange_header_add(call->x, name, value);
+    snprintf(name, sizeof name, "%sreset-%s", prefix, what);
+    (void)!http_exchange_header_add(call->x, name, quota_time_text(gauge->reset_ms, value));
+}
+
+static bool admit_key(struct call *call, int64_t n_tokens)
+{
+    int64_t now_ms = call->begin_ns / 1000000;
+    struct quota_refusal refusal;
+    struct quota_view view;
+    sl_status status = quota_admit(&call->key->quota, now_ms, n_tokens, &refusal);
+    quota_view(&call->key->quota, now_ms, &view);
+    add_gauge(call, "requests", &view.requests);
+    add_gauge(call, "tokens", &view.tokens);
+    if (status == SL_OK) {
+        call->admitted = true;
+        call->n_reserved = n_tokens;
+        return true;
+    }
+    char message[160];
+    snprintf(message, sizeof message, "this key's limit of %s is reached; try again in %.1f s",
+             quota_limit_name(refusal.limit), (double)refusal.retry_after_ms / 1000);
+    add_retry_after(call, refusal.retry_after_ms);
+    call_fail(call, SL_BUSY, NULL, "rate_limit_exceeded", message);
+    return false;
+}
+
+bool call_find_model(struct call *call, const char *name, struct node_model *out)
+{
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = node_model_find(call->gateway->cfg.node, name, out, &err);
+    if (status == SL_INVALID)
+        call_fail_err(call, &err, "model"); /* no name at all */
+    else if (status != SL_OK)
+        call_fail_node(call, status, err.text, 0);
+    return status == SL_OK;
+}
+
+bool call_admit(struct call *call, const char *model, int64_t n_tokens)
+{
+    struct gateway *gateway = call->gateway;
+    struct node_model known;
+    if (call->key && !keys_allows(call->key, model)) {
+        call_fail(call, SL_DENIED, "model", "model_not_allowed", "this key may not use that model");
+        return false;
+    }
+    if (!call_find_model(call, model, &known)) return false;
+    struct usage_row *row = &call->row;
+    snprintf(row->request_id, sizeof row->request_id, "%s", call->id);
+    snprintf(row->model, sizeof row->model, "%s", known.name);
+    snprintf(row->endpoint, sizeof row->endpoint, "%s", call->route->path);
+    if (call->key) snprintf(row->key_id, sizeof row->key_id, "%s", call->key->id);
+    row->qos_class = (int)call->qos;
+    call->metrics = metrics_model(gateway->metrics, known.name);
+    return !call->key || admit_key(call, n_tokens);
+}
+
+enum sched_class call_class(const struct call *call)
+{
+    enum sched_class qos = call->gateway->cfg.qos_default;
+    const char *asked = http_request_header(call->request, "x-starlane-class");
+    if (asked && sched_class_parse(asked, &qos)) return qos;
+    const char *tier = sl_json_to_str(sl_json_get(call->body, "service_tier"), "", NULL);
+    if (!strcmp(tier, "flex")) return SCHED_BATCH;
+    if (!strcmp(tier, "priority")) return SCHED_INTERACTIVE;
+    if (call->key && call->key->qos_class != KEYS_CLASS_NONE)
+        return (enum sched_class)call->key->qos_class;
+    return qos;
+}
+
+int64_t call_queue_timeout_ns(const struct call *call)
+{
+    const char *text = http_request_header(call->request, "x-starlane-queue-timeout-ms");
+    long long ms = text ? strtoll(text, NULL, 10) : 0;
+    if (ms <= 0) return 0;
+    return (ms < 86400000 ? ms : 86400000) * INT64_C(1000000);
+}
+
+uint64_t call_tenant(const struct call *call)
+{
+    uint64_t tenant = 0;
+    if (call->key) memcpy(&tenant, call->key->hash, sizeof tenant);
+    return tenant;
+}
+
+/* --- the row of usage --- */
+
+static int64_t in_us(int64_t ns)
+{
+    return ns > 0 ? ns / 1000 : -1;
+}
+
+void call_note(struct call *call, const struct node_event *event, const char *finish,
+               int http_status)
+{
+    struct usage_row *row = &call->row;
+    snprintf(row->finish, sizeof row->finish, "%s", finish);
+    row->http_status = http_status;
+    row->prompt_tokens = event->n_prompt;
+    row->cached_tokens = event->n_cached;
+    row->completion_tokens = event->n_generated;
+    row->queue_us = in_us(event->queue_ns);
+    row->first_token_us = in_us(event->first_token_ns);
+    struct metrics_model *m = call->metrics;
+    metrics_count(m, METRICS_PROMPT_TOKENS, (uint64_t)event->n_prompt);
+    metrics_count(m, METRICS_CACHED_TOKENS, (uint64_t)event->n_cached);
+    metrics_count(m, METRICS_GENERATION_TOKENS, (uint64_t)event->n_generated);
+    metrics_count(m, METRICS_REASONING_TOKENS, (uint64_t)row->reasoning_tokens);
+    if (event->n_attempts > 1) metrics_count(m, METRICS_REPLAYS, (uint64_t)event->n_attempts - 1);
+    if (event->queue_ns > 0) metrics_observe(m, METRICS_QUEUE, event->queue_ns);
+    if (event->load_ns > 0) metrics_observe(m, METRICS_LOAD, event->load_ns);
+    if (event->first_token_ns > 0) metrics_observe(m, METRICS_TTFT, event->first_token_ns);
+}
+
+static void submit_row(struct call *call);
+
+static void retry_unsaved(struct gateway *gateway)
+{
+    struct call *call = gateway->unsaved;
+    if (!call) return;
+    gateway->unsaved = call->next_unsaved;
+    submit_row(call);
+}
+
+static void on_row(void *arg, sl_status status, const struct sl_err *err)
+{
+    struct call *call = arg;
+    struct gateway *gateway = call->gateway;
+    call->saving = false;
+    call->row.model[0] = '\0'; /* stored or lost, but not twice */
+    if (status != SL_OK) {
+        row_needs_no_answer(gateway, status, err);
+        call->row_failed = call->key != NULL;
+    }
+    if (call->gone) {
+        http_exchange_abort(call->x);
+        call_free(call);
+    } else {
+        call->then(call);
+    }
+    retry_unsaved(gateway);
+}
+
+/* A full queue empties as the disk keeps up: each row that is stored lets one that waits in. */
+static void submit_row(struct call *call)
+{
+    struct gateway *gateway = call->gateway;
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = usage_submit(gateway->cfg.usage, &call->row, on_row, call);
+    if (status == SL_OK) return;
+    if (status == SL_BUSY) {
+        call->next_unsaved = NULL;
+        *(gateway->unsaved ? &gateway->unsaved_last->next_unsaved : &gateway->unsaved) = call;
+        gateway->unsaved_last = call;
+        return;
+    }
+    sl_err_set(&err, status, "%s", sl_status_text(status));
+    on_row(call, status, &err);
+}
+
+void call_commit(struct call *call, call_fn then)
+{
+    call->row.finished_ms = sl_unix_time_ms();
+    call->row.total_us = (sl_now_ns() - call->begin_ns) / 1000;
+    call->then = then;
+    if (!call->gateway->cfg.usage) {
+        then(call);
+        return;
+    }
+    call->saving = true;
+    submit_row(call);
+}
+
+void call_add_times(struct call *call, int64_t queue_ns, int64_t first_token_ns)
+{
+    char text[32];
+    if (queue_ns >= 0) {
+        snprintf(text, sizeof text, "%.3f", (double)queue_ns / 1e6);
+        (void)!http_exchange_header_add(call->x, "X-Starlane-Queue-Ms", text);
+    }
+    if (first_token_ns >= 0) {
+        snprintf(text, sizeof text, "%.3f", (double)first_token_ns / 1e6);
+        (void)!http_exchange_header_add(call->x, "X-Starlane-First-Token-Ms", text);
+    }
+}

@@ -1,0 +1,75 @@
+/* routes.c: which path is whose. */
+#include "access/admin.h"
+#include "access/ollama.h"
+#include "access/openai.h"
+#include <stdio.h>
+#include <string.h>
+
+static const struct route routes[] = {
+    {HTTP_METHOD_POST, "/v1/chat/completions", API_OPENAI, false, openai_chat},
+    {HTTP_METHOD_POST, "/v1/completions", API_OPENAI, false, openai_completions},
+    {HTTP_METHOD_POST, "/v1/embeddings", API_OPENAI, false, openai_embeddings},
+    {HTTP_METHOD_GET, "/v1/models", API_OPENAI, false, openai_models},
+    {HTTP_METHOD_GET, "/v1/models/*", API_OPENAI, false, openai_model},
+    {HTTP_METHOD_POST, "/tokenize", API_OPENAI, false, tokens_tokenize},
+    {HTTP_METHOD_POST, "/detokenize", API_OPENAI, false, tokens_detokenize},
+    {HTTP_METHOD_GET, "/health", API_OPENAI, true, admin_health},
+    {HTTP_METHOD_GET, "/metrics", API_PLAIN, false, admin_metrics},
+    {HTTP_METHOD_POST, "/api/generate", API_OLLAMA, false, ollama_generate},
+    {HTTP_METHOD_POST, "/api/chat", API_OLLAMA, false, ollama_chat},
+    {HTTP_METHOD_POST, "/api/embed", API_OLLAMA, false, ollama_embed},
+    {HTTP_METHOD_POST, "/api/embeddings", API_OLLAMA, false, ollama_embeddings},
+    {HTTP_METHOD_GET, "/api/tags", API_OLLAMA, false, ollama_tags},
+    {HTTP_METHOD_POST, "/api/show", API_OLLAMA, false, ollama_show},
+    {HTTP_METHOD_GET, "/api/ps", API_OLLAMA, false, ollama_ps},
+    {HTTP_METHOD_GET, "/api/version", API_OLLAMA, true, ollama_version},
+    {HTTP_METHOD_POST, "/api/copy", API_OLLAMA, false, ollama_copy},
+    {HTTP_METHOD_DELETE, "/api/delete", API_OLLAMA, false, ollama_delete},
+    {HTTP_METHOD_POST, "/api/pull", API_OLLAMA, false, ollama_pull},
+    {HTTP_METHOD_GET, "/", API_PLAIN, true, admin_root},
+    {HTTP_METHOD_HEAD, "/", API_PLAIN, true, admin_root},
+};
+
+/* A pattern that ends in a star takes the rest of the path, slashes included, but not nothing. */
+static bool path_fits(const char *pattern, const char *path, const char **out_rest)
+{
+    size_t n = strlen(pattern);
+    *out_rest = "";
+    if (n < 2 || pattern[n - 1] != '*') return !strcmp(pattern, path);
+    if (strncmp(pattern, path, n - 1) != 0 || !path[n - 1]) return false;
+    *out_rest = path + n - 1;
+    return true;
+}
+
+const struct route *route_find(enum http_method method, const char *path, const char **out_rest,
+                               bool *out_path_known, enum api_family *out_family)
+{
+    *out_path_known = false;
+    *out_family = strncmp(path, "/api/", 5) ? API_OPENAI : API_OLLAMA;
+    *out_rest = "";
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        const char *rest;
+        if (!path_fits(routes[i].path, path, &rest)) continue;
+        if (routes[i].method == method) {
+            *out_rest = rest;
+            return &routes[i];
+        }
+        *out_path_known = true;
+    }
+    return NULL;
+}
+
+void route_methods(const char *path, char *out, size_t n_out)
+{
+    static const char *const names[] = {[HTTP_METHOD_GET] = "GET",
+                                        [HTTP_METHOD_HEAD] = "HEAD",
+                                        [HTTP_METHOD_POST] = "POST",
+                                        [HTTP_METHOD_DELETE] = "DELETE"};
+    size_t n = 0;
+    const char *rest;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0] && n < n_out; i++)
+        if (path_fits(routes[i].path, path, &rest))
+            n += (size_t)snprintf(out + n, n_out - n, "%s%s", n ? ", " : "",
+                                  names[routes[i].method]);
+}

@@ -1,0 +1,119 @@
+/* cmd_ps.c: `starlane ps`: the models that a server has in memory. */
+#include "base/clock.h"
+#include "base/json.h"
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/table.h"
+#include "cli/time_text.h"
+#include <stdio.h>
+#include <string.h>
+
+#define OUTPUT_BYTES_MAX (64u << 20)
+
+struct options {
+    const char *server, *api_key;
+    bool json;
+};
+
+static const struct sl_opt opts[] = {
+    {"server", 0, SL_OPT_STRING, offsetof(struct options, server), 0, 0, "URL", NULL, NULL,
+     "The server to ask, instead of $STARLANE_HOST or the one on this machine."},
+    {"api-key", 0, SL_OPT_STRING, offsetof(struct options, api_key), 0, 0, "KEY", NULL, NULL,
+     "Its key, instead of $STARLANE_API_KEY."},
+    {"json", 0, SL_OPT_BOOL, offsetof(struct options, json), 0, 0, NULL, NULL, NULL, "Print JSON."},
+    {0},
+};
+
+const struct sl_command cmd_ps_spec = {
+    .name = "ps",
+    .usage = "",
+    .summary = "List the models that a running server has in memory.",
+    .opts = opts,
+};
+
+/* "ready", "loading 42 %" */
+static void state_cell(struct table *table, const struct sl_json_value *model)
+{
+    const char *state = sl_json_to_str(sl_json_get(model, "status"), "", NULL);
+    double progress = sl_json_to_num(sl_json_get(model, "progress"), 0);
+    if (strcmp(state, "loading") == 0)
+        table_cell(table, "loading %.0f %%", 100 * progress);
+    else
+        table_cell(table, "%s", state);
+}
+
+/* "4 minutes from now" */
+static void until_cell(struct table *table, const struct sl_json_value *model)
+{
+    char text[TIME_SPAN_TEXT_MAX];
+    int64_t at_ms;
+    const char *at = sl_json_to_str(sl_json_get(model, "expires_at"), "", NULL);
+    bool pinned = sl_json_to_bool(sl_json_get(model, "pinned"), false);
+    int64_t now_ms = sl_unix_time_ms();
+    if (pinned || !time_text_parse(at, &at_ms) || at_ms - now_ms > TIME_FOREVER_MS)
+        table_cell(table, "forever");
+    else if (at_ms <= now_ms)
+        table_cell(table, "now");
+    else
+        table_cell(table, "%s from now", time_span_text(at_ms - now_ms, text));
+}
+
+static void model_row(struct table *table, const struct sl_json_value *model)
+{
+    char size[CLI_BYTES_TEXT_MAX];
+    int64_t bytes = sl_json_to_int(sl_json_get(model, "size"), 0);
+    table_cell(table, "%s", sl_json_to_str(sl_json_get(model, "name"), "", NULL));
+    table_cell(table, "%s", cli_bytes_text(bytes > 0 ? (uint64_t)bytes : 0, size));
+    state_cell(table, model);
+    table_cell(table, "%d", (int)sl_json_to_int(sl_json_get(model, "running"), 0));
+    table_cell(table, "%d", (int)sl_json_to_int(sl_json_get(model, "waiting"), 0));
+    table_cell(table, "%d", (int)sl_json_to_int(sl_json_get(model, "context_length"), 0));
+    until_cell(table, model);
+}
+
+static sl_status write_text(const struct sl_json_value *models, struct sl_buf *out)
+{
+    static const char *const heads[] = {"NAME",    "SIZE",    "STATE", "RUNNING",
+                                        "WAITING", "CONTEXT", "UNTIL"};
+    struct table table;
+    table_init(&table, "lrlrrrl");
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) table_cell(&table, "%s", heads[i]);
+    for (size_t i = 0; i < sl_json_size(models); i++) model_row(&table, sl_json_at(models, i));
+    sl_status status = table_print(&table, out);
+    table_done(&table);
+    return status;
+}
+
+static sl_status write_json(const struct sl_json_value *answer, struct sl_buf *out)
+{
+    struct sl_json json;
+    sl_json_begin(&json, out, true);
+    sl_json_put(&json, answer);
+    sl_status status = sl_json_end(&json);
+    return status == SL_OK ? sl_buf_addc(out, '\n') : status;
+}
+
+int cmd_ps(int argc, char **argv)
+{
+    struct options o;
+    struct cli_args args;
+    struct sl_err err = SL_ERR_INIT;
+    struct client *client = NULL;
+    struct sl_json_value *answer = NULL;
+    struct sl_buf out;
+    int exit_code;
+    if (!cli_parse(&cmd_ps_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
+    const struct client_cfg cfg = {.server = o.server, .api_key = o.api_key};
+    sl_buf_init(&out, OUTPUT_BYTES_MAX);
+    sl_status status = client_create(&cfg, &client, &err);
+    if (status == SL_OK) status = client_find(client, &err);
+    if (status == SL_OK) status = client_call(client, "/api/ps", NULL, &answer, &err);
+    if (status == SL_OK)
+        status =
+            o.json ? write_json(answer, &out) : write_text(sl_json_get(answer, "models"), &out);
+    exit_code = cli_print(&cmd_ps_spec, status, &out, &err);
+    sl_json_free(answer);
+    client_destroy(client);
+    sl_buf_done(&out);
+    return exit_code;
+}

@@ -1,0 +1,211 @@
+#include "cli/service.h"
+#include "access/keys.h"
+#include "access/usage.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "grid/store.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+#include "net/tls.h"
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct service {
+    struct service_cfg cfg;
+    struct loop *loop;
+    struct store *store;
+    struct keys *keys;
+    struct usage *usage;
+    struct node *node;
+    struct gateway *gateway;
+    struct tls_server *tls;
+    struct loop_signal *signals[3];
+    struct loop_timer *drain_timer;
+    uint16_t port;
+    bool stopping;
+};
+
+/* --- stopping --- */
+
+static void on_drained(void *ctx)
+{
+    loop_stop(((struct service *)ctx)->loop);
+}
+
+static void on_drain_time(void *ctx)
+{
+    struct service *service = ctx;
+    sl_log(SL_LOG_WARN, "serve", "answers under way are cut off");
+    loop_stop(service->loop);
+}
+
+static void on_stop(void *ctx)
+{
+    struct service *service = ctx;
+    if (service->stopping) {
+        loop_stop(service->loop);
+        return;
+    }
+    service->stopping = true;
+    fprintf(stderr, "starlane: finishing answers under way; once more to stop at once\n");
+    loop_timer_set(service->drain_timer, service->cfg.drain_ns);
+    gateway_drain(service->gateway, on_drained, service);
+}
+
+static void on_reload(void *ctx)
+{
+    struct service *service = ctx;
+    struct sl_err err = SL_ERR_INIT;
+    if (!service->tls) return;
+    if (tls_server_reload(service->tls, &err) == SL_OK)
+        sl_log(SL_LOG_INFO, "serve", "the certificate was read again");
+    else
+        sl_log(SL_LOG_ERROR, "serve", "the old certificate stays in use: %s", err.text);
+}
+
+static sl_status watch_signals(struct service *s, struct sl_err *err)
+{
+    static const struct {
+        int signo;
+        loop_fn fn;
+    } rows[] = {{SIGINT, on_stop}, {SIGTERM, on_stop}, {SIGHUP, on_reload}};
+    sl_status status = loop_timer_create(s->loop, on_drain_time, s, &s->drain_timer);
+    for (int i = 0; i < 3 && status == SL_OK; i++)
+        status = loop_signal_create(s->loop, rows[i].signo, rows[i].fn, s, &s->signals[i]);
+    return status == SL_OK ? SL_OK : sl_err_set(err, status, "cannot watch for signals");
+}
+
+/* --- parts --- */
+
+static sl_status post(void *loop, void (*fn)(void *arg), void *arg)
+{
+    return loop_post(loop, fn, arg);
+}
+
+static sl_status open_usage(struct service *s, struct sl_err *err)
+{
+    char path[PATH_MAX];
+    struct db *db = NULL;
+    struct db_cfg db_cfg = {.sync = s->cfg.usage_sync};
+    int n = snprintf(path, sizeof path, "%s/state.db", s->cfg.home);
+    if (n < 0 || (size_t)n >= sizeof path) return sl_err_set(err, SL_INVALID, "home: too long");
+    sl_status status = keys_create(&s->keys);
+    if (status != SL_OK) return sl_err_set(err, status, "keys: %s", sl_status_text(status));
+    status = db_open(path, &db_cfg, &db, err);
+    if (status == SL_OK) status = keys_load(s->keys, db, sl_now_ns() / 1000000, err);
+    db_close(db);
+    if (status != SL_OK) return status;
+    struct usage_cfg usage_cfg = {.path = path,
+                                  .sync = s->cfg.usage_sync,
+                                  .retain_days = s->cfg.usage_days,
+                                  .keys = s->keys,
+                                  .post = post,
+                                  .loop = s->loop};
+    return usage_create(&usage_cfg, &s->usage, err);
+}
+
+static bool is_loopback(const char *host)
+{
+    return !strcmp(host, "localhost") || !strncmp(host, "127.", 4) || !strcmp(host, "::1") ||
+           !strcmp(host, "[::1]");
+}
+
+/* Strangers must not get at the models by a slip of the user's. */
+static sl_status check_exposure(const struct service *s, struct sl_err *err)
+{
+    bool keys = keys_any(s->keys), tls = s->cfg.tls_cert != NULL;
+    if (is_loopback(s->cfg.host) || (keys && tls)) return SL_OK;
+    const char *missing = keys ? "TLS" : tls ? "API keys" : "API keys and TLS";
+    if (!s->cfg.insecure)
+        return sl_err_set(err, SL_INVALID,
+                          "--host %s is open to the network, without %s. Make keys with `starlane "
+                          "keys create --name NAME`, give --tls-cert and --tls-key, or accept the "
+                          "risk with --insecure",
+                          s->cfg.host, missing);
+    fprintf(stderr, "starlane: WARNING: open to the network without %s (--insecure)\n", missing);
+    return SL_OK;
+}
+
+static sl_status create_gateway(struct service *s, struct sl_err *err)
+{
+    struct gateway_cfg cfg = {.loop = s->loop,
+                              .node = s->node,
+                              .store = s->store,
+                              .keys = s->keys,
+                              .usage = s->usage,
+                              .version = s->cfg.version,
+                              .qos_default = s->cfg.qos_default,
+                              .body_bytes_max = s->cfg.body_bytes_max,
+                              .n_connections_max = s->cfg.n_connections_max};
+    sl_status status = gateway_create(&cfg, &s->gateway, err);
+    if (status == SL_OK && s->cfg.tls_cert)
+        status = tls_server_create(s->cfg.tls_cert, s->cfg.tls_key, &s->tls, err);
+    if (status != SL_OK) return status;
+    return http_server_listen(gateway_server(s->gateway), s->cfg.host, s->cfg.port, s->tls,
+                              &s->port, err);
+}
+
+static sl_status create_parts(struct service *s, struct sl_err *err)
+{
+    sl_status status = loop_create(0, &s->loop, err);
+    if (status == SL_OK) status = watch_signals(s, err);
+    if (status == SL_OK) status = store_open(s->cfg.home, &s->store, err);
+    if (status == SL_OK) status = open_usage(s, err);
+    if (status == SL_OK) status = check_exposure(s, err);
+    if (status != SL_OK) return status;
+    struct node_cfg node_cfg = s->cfg.node;
+    node_cfg.loop = s->loop;
+    node_cfg.store = s->store;
+    status = node_create(&node_cfg, &s->node, err);
+    for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++) {
+        status = node_pin(s->node, s->cfg.models[i], err);
+        if (status != SL_OK) sl_err_prefix(err, "%s", s->cfg.models[i]);
+    }
+    return status == SL_OK ? create_gateway(s, err) : status;
+}
+
+sl_status service_create(const struct service_cfg *cfg, struct service **out, struct sl_err *err)
+{
+    if (!cfg->tls_cert != !cfg->tls_key)
+        return sl_err_set(err, SL_INVALID, "--tls-cert and --tls-key go together");
+    struct service *service = sl_calloc(1, sizeof *service);
+    if (!service) return sl_err_set(err, SL_NOMEM, "service");
+    service->cfg = *cfg;
+    sl_status status = create_parts(service, err);
+    if (status != SL_OK) {
+        service_destroy(service);
+        return status;
+    }
+    fprintf(stderr, "Starlane %s listens on %s://%s:%u\n", cfg->version,
+            cfg->tls_cert ? "https" : "http", strcmp(cfg->host, "*") ? cfg->host : "0.0.0.0",
+            service->port);
+    *out = service;
+    return SL_OK;
+}
+
+void service_destroy(struct service *s)
+{
+    if (!s) return;
+    /* Calls under way hand in their rows; the writer stores them and answers who still waits; then
+     * nobody is left who could call back. */
+    if (s->gateway) gateway_abort(s->gateway);
+    if (s->usage) usage_close(s->usage);
+    gateway_destroy(s->gateway);
+    node_destroy(s->node);
+    tls_server_destroy(s->tls);
+    for (int i = 0; i < 3; i++) loop_signal_destroy(s->signals[i]);
+    loop_timer_destroy(s->drain_timer);
+    loop_destroy(s->loop);
+    usage_destroy(s->usage);
+    keys_destroy(s->keys);
+    store_close(s->store);
+    sl_free(s);
+}
+
+sl_status service_run(struct service *service, struct sl_err *err)
+{
+    return loop_run(service->loop, err);
+}

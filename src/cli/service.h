@@ -1,0 +1,36 @@
+/* service.h: everything `starlane serve` runs, put together and taken apart: store, database, keys,
+ * usage, node, gateway, on one loop.
+ * Floor: cli.  Thread: main.  Allocates: all of it, at start. */
+#pragma once
+#include "access/gateway.h"
+#include "grid/db.h"
+#include "grid/node.h"
+
+struct service; /* opaque */
+
+struct service_cfg {
+    const char *home;               /* $STARLANE_HOME */
+    const char *host;               /* where to listen; "*": everywhere */
+    uint16_t port;                  /* 0: a free one */
+    const char *tls_cert, *tls_key; /* PEM files; both or neither */
+    bool insecure;                  /* listens beyond loopback without keys and TLS */
+    enum db_sync usage_sync;
+    int usage_days; /* rows of usage are kept so long; 0: for ever */
+    enum sched_class qos_default;
+    size_t body_bytes_max, n_connections_max; /* 0: the HTTP server's defaults */
+    int64_t drain_ns;                         /* a shutdown waits so long for answers under way */
+    struct node_cfg node;                     /* without loop and store */
+    const char *const *models;                /* loaded at start and kept */
+    int n_models;
+    const char *version;
+};
+
+/* Opens, listens, and begins to load the models. Says on stderr where it listens. INVALID: what the
+ * user asked for cannot be (the message says what to do); else what the parts say. */
+SL_CHECK sl_status service_create(const struct service_cfg *cfg, struct service **out,
+                                  struct sl_err *err);
+void service_destroy(struct service *service); /* NULL is fine */
+
+/* Serves until SIGINT or SIGTERM, then lets answers under way finish (a second signal does not wait).
+ * SIGHUP reads the certificate again. */
+SL_CHECK sl_status service_run(struct service *service, struct sl_err *err);
