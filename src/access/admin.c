@@ -173,6 +173,16 @@ static void put_http(struct scrape *s, struct http_server *server)
     put(s, "starlane_http_requests_total", "counter", "Well-formed ones.",
         (double)stats.n_requests);
     put(s, "starlane_http_requests_active", "gauge", "Not yet answered.", (double)stats.n_active);
+    put(s, "starlane_http_request_body_bytes", "gauge", "Request bodies in memory.",
+        (double)stats.body_bytes);
+    put(s, "starlane_http_clients_gone_total", "counter", "Left before their answer ended.",
+        (double)stats.n_client_gone);
+    put(s, "starlane_http_stalled_total", "counter", "Cut off for not reading their answer.",
+        (double)stats.n_write_stalled);
+    put(s, "starlane_http_handshakes_failed_total", "counter", "TLS.",
+        (double)stats.n_handshakes_failed);
+    put(s, "starlane_http_accepts_failed_total", "counter",
+        "No descriptor or no memory for a new connection.", (double)stats.n_accept_failed);
     put(s, "starlane_http_received_bytes_total", "counter", "On the wire.", (double)stats.bytes_in);
     put(s, "starlane_http_sent_bytes_total", "counter", "On the wire.", (double)stats.bytes_out);
     if (s->status == SL_OK)

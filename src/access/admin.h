@@ -1,5 +1,5 @@
 /* admin.h: what operators and load balancers ask.
- * Floor: access.  Thread: the loop's. */
+ * Floor: access.  Thread: the loop's.  Allocates: the answer. */
 #pragma once
 #include "access/gateway_int.h"
 

@@ -1,5 +1,7 @@
 #include "access/gateway_int.h"
+#include "access/origin.h"
 #include "base/clock.h"
+#include "base/decimal.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
@@ -9,7 +11,23 @@
 #include <string.h>
 
 #define ERROR_BODY_MAX (8u << 10)
+/* Those that clients of these APIs send; "*" would leave out Authorization. */
+#define ALLOWED_HEADERS \
+    "Authorization, Content-Type, X-Api-Key, X-Starlane-Class, X-Starlane-Queue-Timeout-Ms, " \
+    "X-Requested-With, User-Agent, Accept, OpenAI-Beta, X-Stainless-Lang, " \
+    "X-Stainless-Package-Version, X-Stainless-Os, X-Stainless-Arch, X-Stainless-Runtime, " \
+    "X-Stainless-Runtime-Version, X-Stainless-Retry-Count, X-Stainless-Timeout, " \
+    "X-Stainless-Helper-Method"
+#define BYTES_PER_TOKEN 4     /* of English, about */
 #define STREAM_ID UINT64_C(1) /* of the random numbers that ids are made of */
+
+/* What is too long is cut. */
+static void copy_text(char *out, size_t size, const char *text)
+{
+    size_t n = strnlen(text, size - 1);
+    memcpy(out, text, n);
+    out[n] = '\0';
+}
 
 /* --- life --- */
 
@@ -66,7 +84,7 @@ void call_abort(struct call *call)
     if (call->metrics) metrics_count(call->metrics, METRICS_DISCONNECTS, 1);
     if (call->row.model[0] && gateway->cfg.usage) {
         struct sl_err err = SL_ERR_INIT;
-        snprintf(call->row.finish, sizeof call->row.finish, "cancelled");
+        copy_text(call->row.finish, sizeof call->row.finish, "cancelled");
         call->row.http_status = sl_status_http(SL_CANCELLED);
         call->row.finished_ms = sl_unix_time_ms();
         call->row.total_us = (sl_now_ns() - call->begin_ns) / 1000;
@@ -85,11 +103,18 @@ static void on_closed(void *ctx, struct http_exchange *x)
     call_abort(ctx);
 }
 
+static char *put_hex(char *out, uint64_t v, int n_digits)
+{
+    for (int i = n_digits; i-- > 0; v >>= 4) out[i] = "0123456789abcdef"[v & 15];
+    return out + n_digits;
+}
+
+/* "req_", 16 random digits, 8 of a counter. */
 static void make_id(struct gateway *gateway, char out[CALL_ID_MAX])
 {
     uint64_t n = gateway->n_ids++;
-    snprintf(out, CALL_ID_MAX, "req_%016" PRIx64 "%08" PRIx64,
-             sl_rng_u64(gateway->id_seed, STREAM_ID, n), n & UINT32_MAX);
+    char *end = put_hex(stpcpy(out, "req_"), sl_rng_u64(gateway->id_seed, STREAM_ID, n), 16);
+    *put_hex(end, n, 8) = '\0';
 }
 
 /* False: it has no key, or a bad one, and has been told. */
@@ -118,6 +143,44 @@ static void no_route(struct call *call, bool path_known)
              path_known ? "this path has another method" : "no such path",
              call->request->method_text, call->request->path);
     call_fail(call, SL_NOT_FOUND, NULL, path_known ? "method_not_allowed" : "unknown_url", message);
+}
+
+/* False: it comes from a web page that has no business here, and has been told. */
+static bool check_origin(struct call *call)
+{
+    const struct gateway_cfg *cfg = &call->gateway->cfg;
+    bool keys = cfg->keys && keys_any(cfg->keys);
+    const char *origin = http_request_header(call->request, "origin");
+    const char *host = http_request_header(call->request, "host");
+    bool allowed = origin && origin_is_allowed(origin, cfg->origins);
+    if (allowed) {
+        (void)!http_exchange_header_add(call->x, "Access-Control-Allow-Origin", origin);
+        (void)!http_exchange_header_add(call->x, "Vary", "Origin");
+        (void)!http_exchange_header_add(call->x, "Access-Control-Expose-Headers", "*");
+    }
+    /* A page that knows a key was given it. */
+    if (keys) return true;
+    if (origin && !allowed) {
+        call_fail(call, SL_DENIED, NULL, "origin_not_allowed",
+                  "web pages of this origin may not use the service (serve --origins allows them)");
+        return false;
+    }
+    if (cfg->local_only && host && !origin_host_is_ours(host, cfg->origins)) {
+        call_fail(call, SL_DENIED, NULL, "host_not_allowed",
+                  "the Host header names another machine; use localhost or an address");
+        return false;
+    }
+    return true;
+}
+
+/* What a browser asks before it sends a page's request (Fetch Standard, section 4.8). */
+static void answer_preflight(struct call *call)
+{
+    (void)!http_exchange_header_add(call->x, "Access-Control-Allow-Methods",
+                                    "GET, POST, DELETE, OPTIONS");
+    (void)!http_exchange_header_add(call->x, "Access-Control-Allow-Headers", ALLOWED_HEADERS);
+    (void)!http_exchange_header_add(call->x, "Access-Control-Max-Age", "86400");
+    call_respond(call, 204, NULL, "", 0);
 }
 
 static const struct route *nowhere(enum api_family family)
@@ -150,8 +213,15 @@ void call_begin(struct gateway *gateway, struct http_exchange *x)
     (void)!http_exchange_header_add(x, "X-Starlane-Request-Id", call->id);
     call->route =
         route_find(call->request->method, call->request->path, &call->rest, &path_known, &family);
-    if (!call->route) {
-        call->route = nowhere(family);
+    bool preflight = !call->route && path_known && call->request->method == HTTP_METHOD_OPTIONS;
+    bool found = call->route != NULL;
+    if (!found) call->route = nowhere(family);
+    if (!check_origin(call)) return;
+    if (preflight) {
+        answer_preflight(call);
+        return;
+    }
+    if (!found) {
         no_route(call, path_known);
         return;
     }
@@ -214,7 +284,7 @@ static void fail_with(struct call *call, int http_status, const char *param, con
         send_failure(call);
         return;
     }
-    snprintf(call->row.finish, sizeof call->row.finish, "error");
+    copy_text(call->row.finish, sizeof call->row.finish, "error");
     call->row.http_status = http_status;
     call_commit(call, send_failure);
 }
@@ -289,7 +359,8 @@ bool call_read_json(struct call *call)
     if (status == SL_OK)
         snprintf(message, sizeof message, "the body must be a JSON object");
     else
-        snprintf(message, sizeof message, "the body is not valid JSON: %s", err.text);
+        snprintf(message, sizeof message, "the body is %s JSON: %s",
+                 status == SL_LIMIT ? "too much" : "not valid", err.text);
     call_fail(call, status == SL_NOMEM ? SL_NOMEM : SL_INVALID, NULL, NULL, message);
     return false;
 }
@@ -344,6 +415,16 @@ static bool admit_key(struct call *call, int64_t n_tokens)
     return false;
 }
 
+bool call_allows(const struct call *call, const char *model)
+{
+    return !call->key || keys_allows(call->key, model);
+}
+
+int64_t call_tokens_guess(const struct call *call)
+{
+    return (int64_t)call->request->body_len / BYTES_PER_TOKEN + 1;
+}
+
 bool call_find_model(struct call *call, const char *name, struct node_model *out)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -359,16 +440,16 @@ bool call_admit(struct call *call, const char *model, int64_t n_tokens)
 {
     struct gateway *gateway = call->gateway;
     struct node_model known;
-    if (call->key && !keys_allows(call->key, model)) {
+    if (!call_allows(call, model)) {
         call_fail(call, SL_DENIED, "model", "model_not_allowed", "this key may not use that model");
         return false;
     }
     if (!call_find_model(call, model, &known)) return false;
     struct usage_row *row = &call->row;
-    snprintf(row->request_id, sizeof row->request_id, "%s", call->id);
-    snprintf(row->model, sizeof row->model, "%s", known.name);
-    snprintf(row->endpoint, sizeof row->endpoint, "%s", call->route->path);
-    if (call->key) snprintf(row->key_id, sizeof row->key_id, "%s", call->key->id);
+    copy_text(row->request_id, sizeof row->request_id, call->id);
+    copy_text(row->model, sizeof row->model, known.name);
+    copy_text(row->endpoint, sizeof row->endpoint, call->route->path);
+    if (call->key) copy_text(row->key_id, sizeof row->key_id, call->key->id);
     row->qos_class = (int)call->qos;
     call->metrics = metrics_model(gateway->metrics, known.name);
     return !call->key || admit_key(call, n_tokens);
@@ -413,7 +494,7 @@ void call_note(struct call *call, const struct node_event *event, const char *fi
                int http_status)
 {
     struct usage_row *row = &call->row;
-    snprintf(row->finish, sizeof row->finish, "%s", finish);
+    copy_text(row->finish, sizeof row->finish, finish);
     row->http_status = http_status;
     row->prompt_tokens = event->n_prompt;
     row->cached_tokens = event->n_cached;
@@ -492,13 +573,13 @@ void call_commit(struct call *call, call_fn then)
 
 void call_add_times(struct call *call, int64_t queue_ns, int64_t first_token_ns)
 {
-    char text[32];
+    char text[SL_DECIMAL_MAX];
     if (queue_ns >= 0) {
-        snprintf(text, sizeof text, "%.3f", (double)queue_ns / 1e6);
+        (void)sl_decimal_thousandths(queue_ns / 1000, text);
         (void)!http_exchange_header_add(call->x, "X-Starlane-Queue-Ms", text);
     }
     if (first_token_ns >= 0) {
-        snprintf(text, sizeof text, "%.3f", (double)first_token_ns / 1e6);
+        (void)sl_decimal_thousandths(first_token_ns / 1000, text);
         (void)!http_exchange_header_add(call->x, "X-Starlane-First-Token-Ms", text);
     }
 }

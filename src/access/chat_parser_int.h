@@ -1,5 +1,6 @@
 /* chat_parser_int.h: what the parts of the chat parser share: chat_parser.c has the text
- * states, chat_parser_call.c those of a call, chat_parser_harmony.c what only gpt-oss has. */
+ * states, chat_parser_call.c those of a call, chat_parser_harmony.c what only gpt-oss has.
+ * Floor: access.  Thread: the caller's.  Allocates: in the two buffers. */
 #pragma once
 #include "access/chat_parser.h"
 #include "access/chat_parser_json.h"

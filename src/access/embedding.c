@@ -1,4 +1,5 @@
 #include "access/embedding.h"
+#include "access/prompt.h"
 #include "base/mem.h"
 #include <math.h>
 #include <string.h>
@@ -222,54 +223,27 @@ void embedding_start(const struct embedding *plan)
 
 /* --- inputs --- */
 
-static bool bad_input(struct call *call, const char *field)
+static bool bad_input(struct call *call, sl_status status, const char *field)
 {
-    call_fail(call, SL_INVALID, field, NULL,
-              "a text, a list of texts, a list of token ids, or a list of such lists is needed, "
-              "none of them empty, at most 2048");
+    call_fail(call, status, field, NULL,
+              status == SL_NOMEM
+                  ? "no memory for this request"
+                  : "a text, a list of texts, a list of token ids, or a list of such lists is "
+                    "needed, none of them empty, at most 2048");
     return false;
-}
-
-static bool read_tokens(struct call *call, const struct sl_json_value *list,
-                        struct node_submit *submit)
-{
-    size_t n = sl_json_size(list);
-    int32_t *tokens = sl_arena_array(http_exchange_arena(call->x), n, sizeof *tokens);
-    if (!n || !tokens) return false;
-    for (size_t i = 0; i < n; i++) {
-        int64_t token = sl_json_to_int(sl_json_at(list, i), -1);
-        if (token < 0 || token > INT32_MAX) return false;
-        tokens[i] = (int32_t)token;
-    }
-    submit->prompt = NODE_PROMPT_TOKENS;
-    submit->tokens = tokens;
-    submit->n_tokens = n;
-    return true;
-}
-
-static bool read_input(struct call *call, const struct sl_json_value *value,
-                       struct node_submit *submit)
-{
-    if (sl_json_is(value, SL_JSON_ARRAY)) return read_tokens(call, value, submit);
-    submit->prompt = NODE_PROMPT_TEXT;
-    submit->text = sl_json_to_str(value, NULL, &submit->n_text);
-    return submit->text && submit->n_text;
 }
 
 bool embedding_read_inputs(struct call *call, const char *field, const struct sl_json_value *value,
                            struct node_submit **out_submits, size_t *out_n)
 {
-    bool many = sl_json_is(value, SL_JSON_ARRAY) && !sl_json_is(sl_json_at(value, 0), SL_JSON_INT);
-    size_t n = many ? sl_json_size(value) : 1;
-    if (!n || n > EMBEDDING_INPUTS_MAX) return bad_input(call, field);
-    struct node_submit *submits = sl_arena_array(http_exchange_arena(call->x), n, sizeof *submits);
-    if (!submits) return bad_input(call, field);
-    for (size_t i = 0; i < n; i++) {
-        submits[i].keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT;
-        if (!read_input(call, many ? sl_json_at(value, i) : value, &submits[i]))
-            return bad_input(call, field);
+    sl_status status = prompt_read_all(http_exchange_arena(call->x), value, EMBEDDING_INPUTS_MAX,
+                                       out_submits, out_n);
+    if (status != SL_OK) return bad_input(call, status, field);
+    for (size_t i = 0; i < *out_n; i++) {
+        struct node_submit *submit = &(*out_submits)[i];
+        submit->keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT;
+        if (submit->prompt == NODE_PROMPT_TEXT && !submit->n_text)
+            return bad_input(call, SL_INVALID, field);
     }
-    *out_submits = submits;
-    *out_n = n;
     return true;
 }

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 
 #define PING_CHECK_NS INT64_C(2000000000)
+/* Of one request: as many token ids as a body may hold values, and 4 MiB for all else. */
+#define ARENA_BYTES_MAX ((size_t)SL_JSON_READ_VALUES_MAX * sizeof(int32_t) + (4u << 20))
 
 static void on_request(void *ctx, struct http_exchange *x)
 {
@@ -27,6 +29,7 @@ sl_status gateway_create(const struct gateway_cfg *cfg, struct gateway **out, st
                                      .ctx = gateway,
                                      .body_bytes_max = cfg->body_bytes_max,
                                      .n_connections_max = cfg->n_connections_max,
+                                     .arena_bytes_max = ARENA_BYTES_MAX,
                                      .server_name = "starlane"};
     gateway->cfg = *cfg;
     gateway->id_seed = sl_hash_seed() ^ (uint64_t)sl_now_ns();

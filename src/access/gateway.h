@@ -1,7 +1,7 @@
 /* gateway.h: the HTTP side of the service: who may do what, which API, which model.
  *
- *   http_server -> routes.c -> call.c (who, how much) -> openai_*.c, ollama_*.c -> generation.c
- * -> node
+ *   http_server -> call.c (who, how much) -> routes.c -> openai_*.c, ollama_*.c
+ *       -> generation.c, embedding.c, ... -> node
  *
  * Floor: access.  Thread: the loop's.  Allocates: a call's memory, within the limits of its
  * request.
@@ -30,6 +30,8 @@ struct gateway_cfg {
     struct keys *keys;   /* with any key in it, every request needs one */
     struct usage *usage; /* NULL: usage is not recorded (tests) */
     const char *version; /* of the program */
+    const char *origins; /* of web pages that may use it besides this machine's; see origin.h */
+    bool local_only;     /* it listens on loopback only: a Host header must name this machine */
     enum sched_class qos_default;
     size_t body_bytes_max; /* 0: the HTTP server's default, as below */
     size_t n_connections_max;

@@ -13,7 +13,8 @@
 #include "net/http_server.h"
 
 #define CALL_ID_MAX 40
-#define CALL_BODY_MAX (64u << 20) /* of an answer that is built whole */
+#define CALL_BODY_MAX (64u << 20)      /* of an answer that is built whole */
+#define CALL_VARIABLES_MAX (64u << 20) /* of a chat template: a whole body's messages, and more */
 #define CONTENT_JSON "application/json"
 
 struct call;
@@ -42,6 +43,7 @@ struct gateway {
     struct http_server *server;
     struct metrics *metrics;
     struct generation *streams; /* that may need a ping */
+    size_t n_out_bytes;         /* of all generations, waiting for slow clients */
     struct loop_timer *ping;
     struct call *calls;                  /* all under way; doubly linked */
     struct call *unsaved, *unsaved_last; /* whose rows found the queue full; oldest first */
@@ -115,6 +117,10 @@ bool call_read_json(struct call *call);
 /* A text field of the body that must be there. NULL: the call has failed. */
 const char *call_need_str(struct call *call, const char *field);
 
+/* May its key use the model? Without keys in force everybody may. */
+bool call_allows(const struct call *call, const char *model);
+/* A guess at the tokens of its body, for quotas; the end settles it. */
+int64_t call_tokens_guess(const struct call *call);
 /* The model of that name, loaded or not. False: the call has failed. */
 bool call_find_model(struct call *call, const char *name, struct node_model *out);
 /* May this key use the model, now, for about n_tokens? Sets row, metrics and rate-limit headers.

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OUT_PIECE (64u << 10) /* given to the HTTP server at once: a quarter of its backlog */
+
 /* --- life --- */
 
 static void unlist(struct generation *g)
@@ -45,6 +47,7 @@ static void generation_free(void *work)
 {
     struct generation *g = work;
     unlist(g);
+    g->call->gateway->n_out_bytes -= g->out_counted;
     for (int32_t i = 0; g->choices && i < g->n_choices; i++) choice_done(&g->choices[i]);
     sl_free(g->choices);
     sl_free(g->parts);
@@ -99,6 +102,10 @@ static void drop(struct generation *g)
     struct call *call = g->call;
     stop_node(g);
     call->end = METRICS_END_ABORT;
+    if (call->saving) {
+        call->gone = true; /* the usage writer still has the call: its answer ends it */
+        return;
+    }
     http_exchange_abort(call->x);
     call_free(call);
 }
@@ -123,14 +130,43 @@ static void finish_stream(struct generation *g)
     call_free(call);
 }
 
+/* Moving what is left to the front costs less than was sent, and a buffer that has grown large for
+ * a slow client is given back as soon as it is empty. */
+static void compact_out(struct generation *g)
+{
+    if (g->out_sent < g->out.len / 2) return;
+    if (g->out_sent == g->out.len && g->out.cap > OUT_PIECE) {
+        sl_buf_done(&g->out);
+        sl_buf_init(&g->out, GENERATION_OUT_MAX);
+    } else {
+        sl_buf_consume(&g->out, g->out_sent);
+    }
+    g->out_sent = 0;
+}
+
+/* As http_stream_write; what it did not take stays in `out`. LIMIT: too much waits. */
+static sl_status write_out(struct generation *g)
+{
+    struct gateway *gateway = g->call->gateway;
+    sl_status status = SL_OK;
+    while (status == SL_OK && g->out_sent < g->out.len) {
+        size_t left = g->out.len - g->out_sent;
+        size_t n = left < OUT_PIECE ? left : OUT_PIECE;
+        status = http_stream_write(g->call->x, g->out.data + g->out_sent, n);
+        if (status == SL_OK) g->out_sent += n;
+    }
+    compact_out(g);
+    gateway->n_out_bytes += g->out.len - g->out_counted;
+    g->out_counted = g->out.len;
+    bool over = gateway->n_out_bytes > GENERATION_OUT_ALL_MAX && g->out.len > GENERATION_OUT_FAIR;
+    return over ? SL_LIMIT : status;
+}
+
 /* False: g is gone. */
 static bool flush(struct generation *g)
 {
     sl_status status = send_head(g);
-    if (status == SL_OK && g->out.len) {
-        status = http_stream_write(g->call->x, g->out.data, g->out.len);
-        if (status == SL_OK) sl_buf_clear(&g->out);
-    }
+    if (status == SL_OK) status = write_out(g);
     g->last_write_ns = sl_now_ns();
     /* BUSY: on_drain goes on. CANCELLED: the close handler is on its way and ends the call. */
     if (status == SL_OK || status == SL_BUSY || status == SL_CANCELLED) return true;

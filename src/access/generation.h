@@ -8,14 +8,18 @@
  * GENERATION_OUT_MAX.
  * Invariant: headers are sent with the first token, or with the first ping when that takes long, so
  * what fails before has its own HTTP status. A client that does not read for so long that
- * GENERATION_OUT_MAX bytes wait is treated as gone. */
+ * GENERATION_OUT_MAX bytes wait is treated as gone, and earlier when too much waits for all. */
 #pragma once
 #include "access/chat_parser.h"
 #include "access/gateway_int.h"
 #include "exec/llm/sampler.h"
 
 #define GENERATION_OUT_MAX (64u << 20) /* a whole answer; what waits for a slow client */
-#define GENERATION_PROMPTS_MAX 64      /* of one request; evaluations send batches of 8 to 32 */
+/* What waits for all slow clients together. Past it, a stream with more than its fair share waiting
+ * is cut. */
+#define GENERATION_OUT_ALL_MAX (256u << 20)
+#define GENERATION_OUT_FAIR (1u << 20)
+#define GENERATION_PROMPTS_MAX 64 /* of one request; evaluations send batches of 8 to 32 */
 #define GENERATION_PING_NS INT64_C(10000000000) /* CONVENTIONS: at least every 15 s */
 
 /* A tool call of an answer that is not streamed. */
@@ -90,8 +94,10 @@ struct generation {
     int32_t n_parts_done;
     struct generation_choice *choices; /* [n_choices], of all parts */
     int32_t n_choices;
-    struct sl_buf out;
-    int64_t created_s; /* Unix time */
+    struct sl_buf out;  /* from out_sent on, not yet taken by the HTTP server */
+    size_t out_sent;    /* never all of it: then `out` is empty */
+    size_t out_counted; /* of it, in gateway->n_out_bytes */
+    int64_t created_s;  /* Unix time */
     bool head_sent, ending, failed_late;
     int64_t last_write_ns;
     struct chat_traits traits;

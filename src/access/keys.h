@@ -26,7 +26,7 @@
 #define KEYS_NAME_MAX 63                          /* bytes; fits a column of a terminal */
 #define KEYS_MODELS_MAX 1023                      /* bytes of the list of patterns */
 #define KEYS_COUNT_MAX 100000                     /* all are held in memory, about 1.5 kB each */
-#define KEYS_CLASSES "interactive,standard,batch" /* QoS classes; a class is an index into it */
+#define KEYS_CLASSES "interactive,standard,batch" /* a class is one of sched/local.h */
 #define KEYS_CLASS_NONE (-1)                      /* the server's default */
 
 struct db;

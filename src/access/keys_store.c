@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "grid/db.h"
 #include "net/sha256.h"
+#include "sched/local.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,20 +20,16 @@
     "id, name, hash, created_ms, expires_ms, revoked_ms, last_used_ms, requests_per_min, " \
     "tokens_per_min, concurrency, models, qos_class"
 
-static const char *const class_names[] = {"interactive", "standard", "batch"};
-#define N_CLASSES ((int)(sizeof class_names / sizeof *class_names))
-
 const char *keys_class_name(int qos_class)
 {
-    return qos_class >= 0 && qos_class < N_CLASSES ? class_names[qos_class] : NULL;
+    bool known = qos_class >= 0 && qos_class < SCHED_CLASS_COUNT;
+    return known ? sched_class_name((enum sched_class)qos_class) : NULL;
 }
 
 int keys_class_of(const char *name)
 {
-    for (int i = 0; name && i < N_CLASSES; i++) {
-        if (strcmp(class_names[i], name) == 0) return i;
-    }
-    return KEYS_CLASS_NONE;
+    enum sched_class qos_class;
+    return name && sched_class_parse(name, &qos_class) ? (int)qos_class : KEYS_CLASS_NONE;
 }
 
 /* Every digit is equally likely: bytes past the last multiple of 62 are thrown away. */

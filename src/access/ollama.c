@@ -1,16 +1,12 @@
 #include "access/ollama_int.h"
 #include "base/clock.h"
+#include "base/duration.h"
 #include "grid/store.h"
-#include <ctype.h>
-#include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define NS_PER_S INT64_C(1000000000)
-#define TOKENS_OF_BYTES(n) ((int64_t)(n) / 4 + 1) /* a guess for quotas, settled at the end */
 
 /* --- fields --- */
 
@@ -30,22 +26,6 @@ bool ollama_read_stream(struct call *call, bool *out)
     return false;
 }
 
-static double unit_ns(const char **text)
-{
-    static const struct {
-        const char *name;
-        double ns;
-    } units[] = {{"ns", 1},   {"us", 1e3}, {"µs", 1e3}, {"μs", 1e3},
-                 {"ms", 1e6}, {"s", 1e9},  {"m", 60e9}, {"h", 3600e9}};
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        size_t n = strlen(units[i].name);
-        if (strncmp(*text, units[i].name, n) != 0) continue;
-        *text += n;
-        return units[i].ns;
-    }
-    return 0;
-}
-
 static int64_t to_ns(double ns)
 {
     if (ns >= 9.2e18) return INT64_MAX;
@@ -55,26 +35,10 @@ static int64_t to_ns(double ns)
 
 bool ollama_parse_duration(const char *text, int64_t *out_ns)
 {
-    double sum = 0, sign = 1;
-    if (*text == '-' || *text == '+') sign = *text++ == '-' ? -1 : 1;
-    if (!*text) return false;
-    for (bool first = true; *text; first = false) {
-        char *end;
-        if (!isdigit((unsigned char)*text) && *text != '.') return false;
-        if (text[0] == '0' && (text[1] == 'x' || text[1] == 'X')) return false;
-        double number = strtod(text, &end);
-        if (end == text || !isfinite(number)) return false;
-        text = end;
-        if (first && !*text) {
-            sum = number * (double)NS_PER_S;
-            break;
-        }
-        double unit = unit_ns(&text);
-        if (unit <= 0) return false;
-        sum += number * unit;
-    }
-    *out_ns = to_ns(sign * sum);
-    return true;
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = sl_duration_parse(text, out_ns, &err);
+    if (status == SL_LIMIT) *out_ns = *text == '-' ? -INT64_MAX : INT64_MAX;
+    return status == SL_OK || status == SL_LIMIT;
 }
 
 bool ollama_read_keep_alive(struct call *call, int64_t *out_ns)
@@ -132,20 +96,16 @@ bool ollama_read(struct call *call, struct ollama_request *out)
         !ollama_read_keep_alive(call, &out->keep_alive_ns))
         return false;
     out->thinks = sl_json_to_bool(sl_json_get(call->body, "think"), true);
-    sl_status status = node_model_find(call->gateway->cfg.node, out->model, &model, &err);
-    if (status != SL_OK) {
-        call_fail_node(call, status, err.text, 0);
-        return false;
-    }
+    if (!call_find_model(call, out->model, &model)) return false;
     out->system = model.system ? sl_arena_strndup(arena, model.system, strlen(model.system)) : NULL;
     sampling_init(&out->sampling, model.parameters, arena);
-    status = sampling_read_ollama(&out->sampling, sl_json_get(call->body, "options"), arena, &param,
-                                  &err);
+    sl_status status = sampling_read_ollama(&out->sampling, sl_json_get(call->body, "options"),
+                                            arena, &param, &err);
     if (status != SL_OK) {
         call_fail_err(call, &err, param);
         return false;
     }
-    return call_admit(call, out->model, TOKENS_OF_BYTES(call->request->body_len));
+    return call_admit(call, out->model, call_tokens_guess(call));
 }
 
 void ollama_fill_submit(const struct ollama_request *request, struct node_submit *submit)
@@ -192,17 +152,10 @@ void ollama_time_text(int64_t unix_ns, char out[OLLAMA_TIME_SIZE])
     snprintf(out + n, OLLAMA_TIME_SIZE - n, ".%09dZ", (int)(unix_ns % NS_PER_S));
 }
 
-int64_t ollama_unix_ns(void)
-{
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
 void ollama_put_head(struct sl_json *json, const char *model)
 {
     char now[OLLAMA_TIME_SIZE];
-    ollama_time_text(ollama_unix_ns(), now);
+    ollama_time_text(sl_unix_time_ns(), now);
     sl_json_kv_str(json, "model", model);
     sl_json_kv_str(json, "created_at", now);
 }
@@ -242,6 +195,13 @@ void ollama_put_details(struct sl_json *json, const struct store_details *detail
     sl_json_kv_str(json, "parameter_size", details->parameter_size);
     sl_json_kv_str(json, "quantization_level", details->quantization_level);
     sl_json_object_end(json);
+}
+
+sl_status ollama_end_line(struct sl_json *json, struct generation *g)
+{
+    sl_json_object_end(json);
+    sl_status status = sl_json_end(json);
+    return status == SL_OK ? sl_buf_addc(&g->out, '\n') : status;
 }
 
 sl_status ollama_begin(struct generation *g)

@@ -1,5 +1,6 @@
 /* ollama.h: Ollama's native API (https://github.com/ollama/ollama/blob/main/docs/api.md), so that
- * tools made for Ollama work unchanged; docs/ollama-api.md says what differs. Handlers for routes.c.
+ * tools made for Ollama work unchanged; docs/ollama-api.md says what differs. Handlers for
+ * routes.c.
  *
  *   ollama_generate.c  /api/generate       ollama_chat.c    /api/chat
  *   ollama_embed.c     /api/embed(dings)   ollama_models.c  /api/tags, /api/ps, /api/version, ...

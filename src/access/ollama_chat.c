@@ -2,8 +2,6 @@
 #include "access/ollama_int.h"
 #include <string.h>
 
-#define VARIABLES_MAX (64u << 20)
-
 /* --- tool calls: an object each, when all of it is known --- */
 
 static sl_status begin_call(struct sl_buf *out, const char *id, const char *name, int index)
@@ -48,6 +46,27 @@ static bool is_object(const struct sl_buf *text)
     return ok;
 }
 
+/* Leaves the message open. */
+static void begin_message(struct sl_json *json, struct generation *g)
+{
+    sl_json_begin(json, &g->out, false);
+    sl_json_object(json);
+    ollama_put_head(json, g->request.model);
+    sl_json_key(json, "message");
+    sl_json_object(json);
+    sl_json_kv_str(json, "role", "assistant");
+}
+
+static void put_texts(struct sl_json *json, const char *content, size_t n_content,
+                      const char *thinking, size_t n_thinking)
+{
+    sl_json_key(json, "content");
+    sl_json_strn(json, n_content ? content : "", n_content);
+    if (!n_thinking) return;
+    sl_json_key(json, "thinking");
+    sl_json_strn(json, thinking, n_thinking);
+}
+
 /* --- lines --- */
 
 struct line {
@@ -59,18 +78,8 @@ struct line {
 static sl_status put_line(struct generation *g, const struct line *line)
 {
     struct sl_json json;
-    sl_json_begin(&json, &g->out, false);
-    sl_json_object(&json);
-    ollama_put_head(&json, g->request.model);
-    sl_json_key(&json, "message");
-    sl_json_object(&json);
-    sl_json_kv_str(&json, "role", "assistant");
-    sl_json_key(&json, "content");
-    sl_json_strn(&json, line->n_content ? line->content : "", line->n_content);
-    if (line->n_thinking) {
-        sl_json_key(&json, "thinking");
-        sl_json_strn(&json, line->thinking, line->n_thinking);
-    }
+    begin_message(&json, g);
+    put_texts(&json, line->content, line->n_content, line->thinking, line->n_thinking);
     if (line->call) {
         sl_json_key(&json, "tool_calls");
         sl_json_array(&json);
@@ -79,9 +88,7 @@ static sl_status put_line(struct generation *g, const struct line *line)
     }
     sl_json_object_end(&json);
     sl_json_kv_bool(&json, "done", false);
-    sl_json_object_end(&json);
-    sl_status status = sl_json_end(&json);
-    return status == SL_OK ? sl_buf_addc(&g->out, '\n') : status;
+    return ollama_end_line(&json, g);
 }
 
 /* A call that broke off is told as the text it is: half an object is nothing a client can use. */
@@ -126,18 +133,11 @@ static sl_status piece(struct generation_choice *choice, const struct chat_event
 static sl_status end(struct generation *g)
 {
     struct sl_json json;
-    sl_json_begin(&json, &g->out, false);
-    sl_json_object(&json);
-    ollama_put_head(&json, g->request.model);
-    sl_json_key(&json, "message");
-    sl_json_object(&json);
-    sl_json_kv_str(&json, "role", "assistant");
+    begin_message(&json, g);
     sl_json_kv_str(&json, "content", "");
     sl_json_object_end(&json);
     ollama_put_end(&json, g);
-    sl_json_object_end(&json);
-    sl_status status = sl_json_end(&json);
-    return status == SL_OK ? sl_buf_addc(&g->out, '\n') : status;
+    return ollama_end_line(&json, g);
 }
 
 /* --- the whole --- */
@@ -183,18 +183,9 @@ static sl_status whole(struct generation *g)
     int n_broken;
     sl_status status = add_broken(choice, &n_broken);
     if (status != SL_OK) return status;
-    sl_json_begin(&json, &g->out, false);
-    sl_json_object(&json);
-    ollama_put_head(&json, g->request.model);
-    sl_json_key(&json, "message");
-    sl_json_object(&json);
-    sl_json_kv_str(&json, "role", "assistant");
-    sl_json_key(&json, "content");
-    sl_json_strn(&json, choice->content.data, choice->content.len);
-    if (choice->reasoning.len) {
-        sl_json_key(&json, "thinking");
-        sl_json_strn(&json, choice->reasoning.data, choice->reasoning.len);
-    }
+    begin_message(&json, g);
+    put_texts(&json, choice->content.data, choice->content.len, choice->reasoning.data,
+              choice->reasoning.len);
     if (choice->n_calls > n_broken) put_calls(&json, choice);
     sl_json_object_end(&json);
     ollama_put_end(&json, g);
@@ -310,7 +301,7 @@ static void start(struct call *call, const struct ollama_request *request)
 {
     struct node_submit *submit = sl_arena_alloc(http_exchange_arena(call->x), sizeof *submit);
     struct sl_buf variables;
-    sl_buf_init(&variables, VARIABLES_MAX);
+    sl_buf_init(&variables, CALL_VARIABLES_MAX);
     sl_status status = write_variables(call, request->system, &variables);
     if (status != SL_OK || !submit) {
         sl_buf_done(&variables);

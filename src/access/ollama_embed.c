@@ -79,8 +79,7 @@ static void embed(struct call *call, const char *field, bool many)
         plan.submits[i].keep_alive_ns = keep_alive_ns;
         plan.submits[i].no_normalize = !many; /* the older form gives what the model gives */
     }
-    if (call_admit(call, plan.model, (int64_t)call->request->body_len / 4 + 1))
-        embedding_start(&plan);
+    if (call_admit(call, plan.model, call_tokens_guess(call))) embedding_start(&plan);
 }
 
 void ollama_embed(struct call *call)

@@ -2,8 +2,6 @@
 #include "access/ollama_int.h"
 #include <string.h>
 
-#define VARIABLES_MAX (64u << 20)
-
 /* --- lines --- */
 
 static sl_status piece(struct generation_choice *choice, const struct chat_event *event)
@@ -21,9 +19,7 @@ static sl_status piece(struct generation_choice *choice, const struct chat_event
         sl_json_strn(&json, event->text, event->n_text);
     }
     sl_json_kv_bool(&json, "done", false);
-    sl_json_object_end(&json);
-    sl_status status = sl_json_end(&json);
-    return status == SL_OK ? sl_buf_addc(&g->out, '\n') : status;
+    return ollama_end_line(&json, g);
 }
 
 /* Streamed, the texts have gone before and are empty here. */
@@ -118,7 +114,7 @@ static void start(struct call *call, const struct ollama_request *request, const
     struct node_submit *submit = sl_arena_alloc(http_exchange_arena(call->x), sizeof *submit);
     struct sl_buf variables;
     sl_status status = SL_OK;
-    sl_buf_init(&variables, VARIABLES_MAX);
+    sl_buf_init(&variables, CALL_VARIABLES_MAX);
     if (!raw) status = write_variables(call, request->system, prompt, n_prompt, &variables);
     if (status != SL_OK || !submit) {
         sl_buf_done(&variables);

@@ -33,12 +33,11 @@ const char *ollama_need_model(struct call *call);
 /* "stream", true when absent. False: the call has failed. */
 bool ollama_read_stream(struct call *call, bool *out);
 
-/* "keep_alive": a number of seconds, or a duration as Go writes it ("1h30m", "500ms"); below zero is
- * for ever, absent is the model's own. False: the call has failed. */
+/* "keep_alive": a number of seconds, or a duration as Go writes it ("1h30m", "500ms"); below zero
+ * is for ever, absent is the model's own. False: the call has failed. */
 bool ollama_read_keep_alive(struct call *call, int64_t *out_ns);
 
-/* Reads a duration: digits with an optional fraction and one of ns us ms s m h, several in a row, a
- * sign before. A bare number is seconds. Past what int64_t holds it is the largest. False: it is
+/* Reads a duration as base/duration.h does, but one that is too long is the longest. False: it is
  * none. */
 bool ollama_parse_duration(const char *text, int64_t *out_ns);
 
@@ -47,13 +46,12 @@ bool ollama_parse_duration(const char *text, int64_t *out_ns);
 bool ollama_refuse(struct call *call, const struct sl_json_value *object, const char *field,
                    const char *message);
 
-/* Answers when the model is loaded (done_reason "load"), or, with keep_alive 0, once it is on its way
- * out of memory ("unload"). `chat` says in whose shape. The call was admitted by ollama_read. */
+/* Answers when the model is loaded (done_reason "load"), or, with keep_alive 0, once it is on its
+ * way out of memory ("unload"). `chat` says in whose shape. The call was admitted by ollama_read. */
 void ollama_load(struct call *call, const struct ollama_request *request, bool chat);
 
 /* RFC 3339 with nanoseconds, UTC. */
 void ollama_time_text(int64_t unix_ns, char out[OLLAMA_TIME_SIZE]);
-int64_t ollama_unix_ns(void); /* now */
 
 /* "model" and "created_at" into an open object. */
 void ollama_put_head(struct sl_json *json, const char *model);
@@ -61,6 +59,9 @@ void ollama_put_head(struct sl_json *json, const char *model);
 void ollama_put_end(struct sl_json *json, const struct generation *g);
 /* {"format", "family", ...} with its key "details". */
 void ollama_put_details(struct sl_json *json, const struct store_details *details);
+
+/* Closes the object and ends the line of a stream that it is. */
+sl_status ollama_end_line(struct sl_json *json, struct generation *g);
 
 /* struct generation_shape: what is equal in both APIs. */
 sl_status ollama_begin(struct generation *g);
@@ -74,8 +75,8 @@ void ollama_begin_variables(struct sl_json *json, const struct call *call);
 /* Fills the fields of *submit that come from the request. */
 void ollama_fill_submit(const struct ollama_request *request, struct node_submit *submit);
 
-/* May this call change the store? With API keys in force nobody may over HTTP: a key is permission to
- * use models. False: the call has failed. */
+/* May this call change the store? With API keys in force nobody may over HTTP: a key is permission
+ * to use models. False: the call has failed. */
 bool ollama_may_change_store(struct call *call);
 
 /* Tells the node that the name may mean another file now, or none. */

@@ -1,5 +1,6 @@
 /* ollama_models.c: GET /api/tags, /api/ps, /api/version, POST /api/copy, DELETE /api/delete. */
 #include "access/ollama_int.h"
+#include "base/clock.h"
 #include "grid/store.h"
 #include "grid/store_details.h"
 #include "grid/store_name.h"
@@ -11,11 +12,6 @@
 
 /* The release of Ollama whose API this is: clients compare it with what they need, as numbers. */
 #define OLLAMA_VERSION "0.12.6"
-
-static bool may_see(const struct call *call, const char *name)
-{
-    return !call->key || keys_allows(call->key, name);
-}
 
 /* --- /api/tags --- */
 
@@ -62,7 +58,7 @@ static void put_unstored(void *ctx, const struct node_model *node_model)
     struct store_model model = {0};
     for (size_t i = 0; i < listing->stored->n; i++)
         if (!strcmp(listing->stored->v[i].name, node_model->name)) return;
-    if (!may_see(listing->call, node_model->name)) return;
+    if (!call_allows(listing->call, node_model->name)) return;
     snprintf(model.name, sizeof model.name, "%s", node_model->name);
     model.size = node_model->bytes;
     model.modified_ms = listing->call->gateway->started_ms;
@@ -98,7 +94,7 @@ static void answer_list(struct call *call, void (*put_all)(struct listing *listi
 static void put_all_stored(struct listing *listing)
 {
     for (size_t i = 0; i < listing->stored->n; i++)
-        if (may_see(listing->call, listing->stored->v[i].name))
+        if (call_allows(listing->call, listing->stored->v[i].name))
             put_stored(listing->json, &listing->stored->v[i]);
     node_models(listing->call->gateway->cfg.node, put_unstored, listing);
 }
@@ -113,7 +109,7 @@ void ollama_tags(struct call *call)
 /* For ever is what Ollama makes of it: the longest time that its durations hold, 292 years. */
 static int64_t expires_at(const struct node_model *model)
 {
-    int64_t now = ollama_unix_ns();
+    int64_t now = sl_unix_time_ns();
     int64_t in_ns = model->pinned ? -1 : model->expires_in_ns;
     return in_ns < 0 || in_ns > INT64_MAX - now ? INT64_MAX : now + in_ns;
 }
@@ -123,7 +119,7 @@ static void put_running(void *ctx, const struct node_model *model)
     struct listing *listing = ctx;
     struct sl_json *json = listing->json;
     struct store_details details;
-    if (!model->pid || !may_see(listing->call, model->name)) return;
+    if (!model->pid || !call_allows(listing->call, model->name)) return;
     details_of(model, &details);
     for (size_t i = 0; i < listing->stored->n; i++)
         if (!strcmp(listing->stored->v[i].name, model->name))

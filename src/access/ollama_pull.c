@@ -1,4 +1,5 @@
-/* ollama_pull.c: POST /api/pull: a download on a thread of its own, told to the client line by line.
+/* ollama_pull.c: POST /api/pull: a download on a thread of its own, told to the client line by
+ * line.
  *
  *   pool thread: pull_run -> lines (under a lock)
  *   loop:        a timer takes what lines there are and writes them

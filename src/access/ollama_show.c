@@ -230,7 +230,7 @@ void ollama_show(struct call *call)
     if (!call_read_json(call)) return;
     const char *name = ollama_need_model(call);
     if (!name) return;
-    if (call->key && !keys_allows(call->key, name)) {
+    if (!call_allows(call, name)) {
         call_fail(call, SL_DENIED, "model", NULL, "this key may not use that model");
         return;
     }

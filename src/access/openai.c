@@ -1,9 +1,5 @@
 #include "access/openai.h"
-#include "base/mem.h"
-#include <stdio.h>
 #include <string.h>
-
-#define TOKENS_OF_BYTES(n) ((int64_t)(n) / 4 + 1) /* a guess for quotas, settled at the end */
 
 static bool is_bool_or_null(const struct sl_json_value *value)
 {
@@ -60,14 +56,14 @@ bool openai_read(struct call *call, struct openai_request *out)
         call_fail_err(call, &err, param);
         return false;
     }
-    return call_admit(call, out->model, TOKENS_OF_BYTES(call->request->body_len));
+    return call_admit(call, out->model, call_tokens_guess(call));
 }
 
 void openai_put_head(struct sl_json *json, const struct generation *g, const char *id_prefix,
                      const char *object)
 {
     char id[CALL_ID_MAX + 16];
-    snprintf(id, sizeof id, "%s%s", id_prefix, g->call->id + strlen("req_"));
+    (void)stpcpy(stpcpy(id, id_prefix), g->call->id + strlen("req_"));
     sl_json_kv_str(json, "id", id);
     sl_json_kv_str(json, "object", object);
     sl_json_kv_int(json, "created", g->created_s);
@@ -115,7 +111,35 @@ sl_status openai_error_event(struct generation *g, int http_status, const char *
     return status == SL_OK ? sl_buf_adds(&g->out, "\n\n") : status;
 }
 
-sl_status openai_done_event(struct generation *g)
+void openai_end_choice(struct sl_json *json, const struct generation_choice *choice, bool is_end)
 {
-    return sl_buf_adds(&g->out, "data: [DONE]\n\n");
+    sl_json_key(json, "finish_reason");
+    sl_json_str(json, is_end ? generation_finish(choice) : NULL);
+    sl_json_object_end(json);
+    sl_json_array_end(json);
+    if (!choice->generation->request.stream_usage) return;
+    sl_json_key(json, "usage");
+    sl_json_null(json);
+}
+
+struct last_chunk {
+    const char *id_prefix, *object;
+};
+
+static void put_last(struct sl_json *json, struct generation *g, const void *arg)
+{
+    const struct last_chunk *chunk = arg;
+    openai_put_head(json, g, chunk->id_prefix, chunk->object);
+    sl_json_key(json, "choices");
+    sl_json_array(json);
+    sl_json_array_end(json);
+    openai_put_usage(json, g);
+}
+
+sl_status openai_end_stream(struct generation *g, const char *id_prefix, const char *object)
+{
+    const struct last_chunk chunk = {id_prefix, object};
+    sl_status status = SL_OK;
+    if (g->request.stream_usage) status = openai_event(g, put_last, &chunk);
+    return status == SL_OK ? sl_buf_adds(&g->out, "data: [DONE]\n\n") : status;
 }

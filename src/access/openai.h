@@ -1,6 +1,6 @@
 /* openai.h: the OpenAI endpoints (https://github.com/openai/openai-openapi), and what
  * they share. Handlers for routes.c.
- * Floor: access.  Thread: the loop's. */
+ * Floor: access.  Thread: the loop's.  Allocates: with the call. */
 #pragma once
 #include "access/gateway_int.h"
 #include "access/generation.h"
@@ -32,6 +32,10 @@ void openai_put_usage(struct sl_json *json, const struct generation *g);
 sl_status openai_event(struct generation *g,
                        void (*put)(struct sl_json *json, struct generation *g, const void *arg),
                        const void *arg);
+/* Into an open choice of a chunk: "finish_reason", null before the end; closes the choice, and the
+ * list of which it is the only one. */
+void openai_end_choice(struct sl_json *json, const struct generation_choice *choice, bool is_end);
+/* The end of a stream: the usage when it was asked for, then [DONE]. */
+sl_status openai_end_stream(struct generation *g, const char *id_prefix, const char *object);
 sl_status openai_error_event(struct generation *g, int http_status, const char *message);
-sl_status openai_done_event(struct generation *g);
 #define OPENAI_PING ": ping\n\n"

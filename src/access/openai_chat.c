@@ -4,7 +4,6 @@
 
 #define ID_PREFIX "chatcmpl-"
 #define CHUNK "chat.completion.chunk"
-#define VARIABLES_MAX (64u << 20)
 
 /* --- chunks --- */
 
@@ -79,14 +78,7 @@ static void put_chunk(struct sl_json *json, struct generation *g, const void *ar
     sl_json_kv_int(json, "index", chunk->choice->index);
     put_delta(json, chunk);
     put_logprobs(json, chunk->choice);
-    sl_json_key(json, "finish_reason");
-    sl_json_str(json, chunk->is_end ? generation_finish(chunk->choice) : NULL);
-    sl_json_object_end(json);
-    sl_json_array_end(json);
-    if (g->request.stream_usage) {
-        sl_json_key(json, "usage");
-        sl_json_null(json);
-    }
+    openai_end_choice(json, chunk->choice, chunk->is_end);
 }
 
 static sl_status begin(struct generation *g)
@@ -116,21 +108,9 @@ static sl_status choice_end(struct generation_choice *choice)
     return status;
 }
 
-static void put_last(struct sl_json *json, struct generation *g, const void *arg)
-{
-    (void)arg;
-    openai_put_head(json, g, ID_PREFIX, CHUNK);
-    sl_json_key(json, "choices");
-    sl_json_array(json);
-    sl_json_array_end(json);
-    openai_put_usage(json, g);
-}
-
 static sl_status end(struct generation *g)
 {
-    sl_status status = SL_OK;
-    if (g->request.stream_usage) status = openai_event(g, put_last, NULL);
-    return status == SL_OK ? openai_done_event(g) : status;
+    return openai_end_stream(g, ID_PREFIX, CHUNK);
 }
 
 /* --- the whole --- */
@@ -433,7 +413,7 @@ void openai_chat(struct call *call)
     bool tools = wants_tools(call, &ok);
     if (!ok || !read_logprobs(call, &request.sampling)) return;
     sl_status status = node_model_find(call->gateway->cfg.node, request.model, &model, &err);
-    sl_buf_init(&variables, VARIABLES_MAX);
+    sl_buf_init(&variables, CALL_VARIABLES_MAX);
     if (status == SL_OK) status = write_variables(call, tools, model.system, &variables);
     if (status == SL_OK)
         start(call, &request, tools, &variables);

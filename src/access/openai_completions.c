@@ -1,6 +1,6 @@
 /* openai_completions.c: POST /v1/completions. */
 #include "access/openai.h"
-#include "base/mem.h"
+#include "access/prompt.h"
 #include <string.h>
 
 #define ID_PREFIX "cmpl-"
@@ -95,14 +95,7 @@ static void put_chunk(struct sl_json *json, struct generation *g, const void *ar
     sl_json_key(json, "text");
     sl_json_strn(json, chunk->n_text ? chunk->text : "", chunk->n_text);
     put_logprobs(json, chunk->choice);
-    sl_json_key(json, "finish_reason");
-    sl_json_str(json, chunk->is_end ? generation_finish(chunk->choice) : NULL);
-    sl_json_object_end(json);
-    sl_json_array_end(json);
-    if (g->request.stream_usage) {
-        sl_json_key(json, "usage");
-        sl_json_null(json);
-    }
+    openai_end_choice(json, chunk->choice, chunk->is_end);
 }
 
 static sl_status begin(struct generation *g)
@@ -133,21 +126,9 @@ static sl_status choice_end(struct generation_choice *choice)
     return status;
 }
 
-static void put_last(struct sl_json *json, struct generation *g, const void *arg)
-{
-    (void)arg;
-    openai_put_head(json, g, ID_PREFIX, OBJECT);
-    sl_json_key(json, "choices");
-    sl_json_array(json);
-    sl_json_array_end(json);
-    openai_put_usage(json, g);
-}
-
 static sl_status end(struct generation *g)
 {
-    sl_status status = SL_OK;
-    if (g->request.stream_usage) status = openai_event(g, put_last, NULL);
-    return status == SL_OK ? openai_done_event(g) : status;
+    return openai_end_stream(g, ID_PREFIX, OBJECT);
 }
 
 /* --- the whole --- */
@@ -209,60 +190,23 @@ static const struct generation_shape shape = {
 
 /* --- the request --- */
 
-static bool bad_prompt(struct call *call)
-{
-    call_fail(call, SL_INVALID, "prompt", NULL,
-              "prompt: a text, a list of texts, a list of token ids, or a list of such lists is "
-              "needed, none of them empty");
-    return false;
-}
-
-static bool read_tokens(struct call *call, const struct sl_json_value *list,
-                        struct node_submit *submit)
-{
-    size_t n = sl_json_size(list);
-    int32_t *tokens = sl_arena_array(http_exchange_arena(call->x), n, sizeof *tokens);
-    if (!n || !tokens) return bad_prompt(call);
-    for (size_t i = 0; i < n; i++) {
-        int64_t token = sl_json_to_int(sl_json_at(list, i), -1);
-        if (token < 0 || token > INT32_MAX) return bad_prompt(call);
-        tokens[i] = (int32_t)token;
-    }
-    submit->prompt = NODE_PROMPT_TOKENS;
-    submit->tokens = tokens;
-    submit->n_tokens = n;
-    return true;
-}
-
-/* One prompt into *submit. False: the call has failed. */
-static bool read_prompt(struct call *call, const struct sl_json_value *prompt,
-                        struct node_submit *submit)
-{
-    if (sl_json_is(prompt, SL_JSON_ARRAY)) return read_tokens(call, prompt, submit);
-    submit->text = sl_json_to_str(prompt, NULL, &submit->n_text);
-    submit->prompt = NODE_PROMPT_TEXT;
-    submit->parse_special = true;
-    return submit->text ? true : bad_prompt(call);
-}
-
 /* All prompts. NULL: the call has failed. */
 static struct node_submit *read_prompts(struct call *call, int32_t *out_n)
 {
-    const struct sl_json_value *prompt = sl_json_get(call->body, "prompt");
-    bool many =
-        sl_json_is(prompt, SL_JSON_ARRAY) && !sl_json_is(sl_json_at(prompt, 0), SL_JSON_INT);
-    size_t n = many ? sl_json_size(prompt) : 1;
-    if (!n || n > GENERATION_PROMPTS_MAX) {
-        bad_prompt(call);
+    struct node_submit *submits;
+    size_t n;
+    sl_status status =
+        prompt_read_all(http_exchange_arena(call->x), sl_json_get(call->body, "prompt"),
+                        GENERATION_PROMPTS_MAX, &submits, &n);
+    if (status != SL_OK) {
+        call_fail(call, status, "prompt", NULL,
+                  status == SL_NOMEM
+                      ? "no memory for this request"
+                      : "prompt: a text, a list of texts, a list of token ids, or a list of such "
+                        "lists is needed, none of them empty, at most 64");
         return NULL;
     }
-    struct node_submit *submits = sl_arena_array(http_exchange_arena(call->x), n, sizeof *submits);
-    if (!submits) {
-        call_fail(call, SL_NOMEM, NULL, NULL, "no memory for this request");
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (!read_prompt(call, many ? sl_json_at(prompt, i) : prompt, &submits[i])) return NULL;
+    for (size_t i = 0; i < n; i++) submits[i].parse_special = true;
     *out_n = (int32_t)n;
     return submits;
 }

@@ -97,7 +97,7 @@ void openai_embeddings(struct call *call)
     if (!embedding_read_inputs(call, "input", sl_json_get(call->body, "input"), &plan.submits,
                                &plan.n) ||
         !read_pooling(call, plan.submits, plan.n) ||
-        !call_admit(call, plan.model, (int64_t)call->request->body_len / 4 + 1))
+        !call_admit(call, plan.model, call_tokens_guess(call)))
         return;
     embedding_start(&plan);
 }

@@ -35,11 +35,6 @@ static void put_model(struct sl_json *json, const char *name, int64_t created_s,
     sl_json_object_end(json);
 }
 
-static bool may_see(const struct call *call, const char *name)
-{
-    return !call->key || keys_allows(call->key, name);
-}
-
 static void put_stored(struct listing *listing, const struct store_model *model,
                        const struct node_model *loaded)
 {
@@ -69,7 +64,7 @@ static void put_unstored(void *ctx, const struct node_model *model)
     struct listing *listing = ctx;
     for (size_t i = 0; i < listing->stored->n; i++)
         if (!strcmp(listing->stored->v[i].name, model->name)) return;
-    if (!may_see(listing->call, model->name)) return;
+    if (!call_allows(listing->call, model->name)) return;
     put_model(listing->json, model->name, listing->call->gateway->started_ms / 1000,
               model->info ? model->info->n_ctx : 0, status_of(model->state));
 }
@@ -95,7 +90,7 @@ void openai_models(struct call *call)
     sl_json_array(&json);
     for (size_t i = 0; i < stored.n; i++) {
         struct search search = {.name = stored.v[i].name};
-        if (!may_see(call, search.name)) continue;
+        if (!call_allows(call, search.name)) continue;
         node_models(gateway->cfg.node, match, &search);
         put_stored(&listing, &stored.v[i], search.is_found ? &search.found : NULL);
     }
@@ -128,7 +123,7 @@ void openai_model(struct call *call)
     struct sl_json json;
     struct sl_buf body;
     int64_t created_s, n_ctx;
-    if (!may_see(call, call->rest)) {
+    if (!call_allows(call, call->rest)) {
         call_fail_node(call, SL_NOT_FOUND, "no model of that name", 0);
         return;
     }

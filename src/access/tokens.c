@@ -3,6 +3,7 @@
  *                -> {"count", "max_model_len", "tokens"}
  *   /detokenize  {"model", "tokens"} -> {"prompt", "content"} */
 #include "access/openai.h"
+#include "access/prompt.h"
 #include "base/mem.h"
 #include <string.h>
 
@@ -143,20 +144,12 @@ void tokens_detokenize(struct call *call)
     if (!call_read_json(call)) return;
     submit.model = call_need_str(call, "model");
     if (!submit.model) return;
-    const struct sl_json_value *list = sl_json_get(call->body, "tokens");
-    size_t n = sl_json_size(list);
-    int32_t *tokens = sl_arena_array(http_exchange_arena(call->x), n + 1, sizeof *tokens);
-    bool ok = tokens && sl_json_is(list, SL_JSON_ARRAY);
-    for (size_t i = 0; i < n && ok; i++) {
-        int64_t token = sl_json_to_int(sl_json_at(list, i), -1);
-        ok = token >= 0 && token <= INT32_MAX;
-        tokens[i] = ok ? (int32_t)token : 0;
-    }
-    if (!ok) {
-        call_fail(call, SL_INVALID, "tokens", NULL, "tokens: a list of token ids is needed");
-        return;
-    }
-    submit.tokens = tokens;
-    submit.n_tokens = n;
-    start(call, &submit);
+    sl_status status = prompt_read_tokens(http_exchange_arena(call->x),
+                                          sl_json_get(call->body, "tokens"), &submit);
+    if (status == SL_OK)
+        start(call, &submit);
+    else
+        call_fail(call, status, "tokens", NULL,
+                  status == SL_NOMEM ? "no memory for this request"
+                                     : "tokens: a list of token ids is needed");
 }

@@ -20,9 +20,6 @@
 #include <time.h>
 
 #define TICK_NS INT64_C(1000000000)
-/* Between the starts of commits, at least: each costs a page of log and some 40 us, and at 10,000
- * rows a second a row is delayed by half of this. */
-#define COMMIT_INTERVAL_NS 150000
 #define USED_KEYS_MAX 64 /* noted before they are written; more are written sooner */
 
 struct slot {
@@ -61,6 +58,7 @@ struct usage {
     /* Both's, under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* head or closing */
+    bool sleeping;          /* the thread waits for `changed` */
     uint64_t head, taken, stored;
     bool closing;
     bool posted;     /* run_on_loop is on its way */
@@ -122,8 +120,10 @@ sl_status usage_submit(struct usage *usage, const struct usage_row *row, usage_d
     *slot = (struct slot){.row = *row, .done = done, .arg = arg};
     pthread_mutex_lock(&usage->lock);
     usage->head++;
-    pthread_cond_signal(&usage->changed);
+    bool sleeping = usage->sleeping;
+    usage->sleeping = false; /* one signal is enough */
     pthread_mutex_unlock(&usage->lock);
+    if (sleeping) pthread_cond_signal(&usage->changed);
     return SL_OK;
 }
 
@@ -300,16 +300,6 @@ static void tick(struct usage *usage, bool idle)
     move_log(usage, idle);
 }
 
-/* When commits follow each other closely, rows are left to gather. */
-static void pause_after_commit(int64_t began_ns)
-{
-    int64_t until_ns = began_ns + COMMIT_INTERVAL_NS;
-    const struct timespec until = {.tv_sec = until_ns / 1000000000,
-                                   .tv_nsec = until_ns % 1000000000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-    }
-}
-
 /* Until there are rows, the end is near, or it is `until_ns` on the monotonic clock. Sets the rows
  * to store; false: closing, and there are none. */
 static bool wait_for_rows(struct usage *usage, int64_t until_ns, uint64_t *from, uint64_t *to)
@@ -318,8 +308,11 @@ static bool wait_for_rows(struct usage *usage, int64_t until_ns, uint64_t *from,
                                    .tv_nsec = until_ns % 1000000000};
     int rc = 0;
     pthread_mutex_lock(&usage->lock);
-    while (usage->head == usage->taken && !usage->closing && rc == 0)
+    while (usage->head == usage->taken && !usage->closing && rc == 0) {
+        usage->sleeping = true;
         rc = pthread_cond_timedwait(&usage->changed, &usage->lock, &until);
+    }
+    usage->sleeping = false;
     *from = usage->taken;
     *to = usage->head - usage->taken > USAGE_BATCH_ROWS ? usage->taken + USAGE_BATCH_ROWS
                                                         : usage->head;
@@ -337,10 +330,8 @@ static void *run_thread(void *arg)
     int64_t next_ns = sl_now_ns();
     while (wait_for_rows(usage, next_ns, &from, &to)) {
         if (from < to) {
-            int64_t began_ns = sl_now_ns();
             store_batch(usage, from, to);
             move_log(usage, false);
-            pause_after_commit(began_ns);
         }
         int64_t now_ns = sl_now_ns();
         if (now_ns < next_ns) continue;

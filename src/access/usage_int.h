@@ -1,5 +1,5 @@
 /* usage_int.h: between the writer's thread and the table.
- * Floor: access. */
+ * Floor: access.  Thread: the caller's.  Allocates: as db.h. */
 #pragma once
 #include "access/usage.h"
 

@@ -48,7 +48,7 @@ static sl_status reserve(struct sl_buf *buf, size_t n)
     return SL_OK;
 }
 
-sl_status sl_buf_add(struct sl_buf *buf, const void *bytes, size_t n)
+sl_status sl_buf_add_growing(struct sl_buf *buf, const void *bytes, size_t n)
 {
     if (n == 0) return SL_OK;
     sl_status status = reserve(buf, n);

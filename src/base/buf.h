@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <stdint.h>
 
 struct sl_buf {
@@ -20,7 +21,17 @@ void sl_buf_done(struct sl_buf *buf);  /* frees; the buffer may be used again, e
 void sl_buf_clear(struct sl_buf *buf); /* keeps the memory */
 
 /* What is appended must not lie in the buffer itself. */
-SL_CHECK sl_status sl_buf_add(struct sl_buf *buf, const void *bytes, size_t n); /* LIMIT, NOMEM */
+SL_CHECK sl_status sl_buf_add_growing(struct sl_buf *buf, const void *bytes, size_t n);
+
+/* LIMIT, NOMEM. Inline, since most additions are a few bytes that fit. */
+SL_CHECK static inline sl_status sl_buf_add(struct sl_buf *buf, const void *bytes, size_t n)
+{
+    if (n >= buf->cap - buf->len) return sl_buf_add_growing(buf, bytes, n);
+    memcpy(buf->data + buf->len, bytes, n);
+    buf->len += n;
+    buf->data[buf->len] = '\0';
+    return SL_OK;
+}
 SL_CHECK sl_status sl_buf_adds(struct sl_buf *buf, const char *s);
 SL_CHECK sl_status sl_buf_addc(struct sl_buf *buf, char c);
 SL_CHECK sl_status sl_buf_addf(struct sl_buf *buf, const char *fmt, ...) SL_PRINTF(2, 3);

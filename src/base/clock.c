@@ -16,9 +16,14 @@ int64_t sl_now_ns(void)
     return read_ns(CLOCK_MONOTONIC);
 }
 
+int64_t sl_unix_time_ns(void)
+{
+    return read_ns(CLOCK_REALTIME);
+}
+
 int64_t sl_unix_time_ms(void)
 {
-    return read_ns(CLOCK_REALTIME) / 1000000;
+    return sl_unix_time_ns() / 1000000;
 }
 
 static int64_t system_now_ns(void *ctx)

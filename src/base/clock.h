@@ -17,3 +17,4 @@ static inline int64_t sl_clock_now_ns(const struct sl_clock *clock)
 }
 int64_t sl_now_ns(void);       /* shorthand for the system clock */
 int64_t sl_unix_time_ms(void); /* wall clock, for people and protocols; never for intervals */
+int64_t sl_unix_time_ns(void); /* the same */

@@ -13,9 +13,16 @@ struct unit {
 };
 
 /* Longer names before those they begin with. */
-static const struct unit units[] = {
-    {"ns", 1},          {"us", 1e3},          {"ms", 1e6},          {"s", SECOND},
-    {"m", 60 * SECOND}, {"h", 3600 * SECOND}, {"d", 86400 * SECOND}};
+static const struct unit units[] = {{"ns", 1},
+                                    {"us", 1e3},
+                                    {"µs", 1e3},
+                                    {"μs", 1e3},
+                                    {"ms", 1e6},
+                                    {"s", SECOND},
+                                    {"m", 60 * SECOND},
+                                    {"h", 3600 * SECOND},
+                                    {"d", 86400 * SECOND},
+                                    {"w", 604800 * SECOND}};
 
 static const struct unit *unit_at(const char *text)
 {
@@ -32,7 +39,7 @@ static sl_status bad(const char *text, struct sl_err *err)
 
 sl_status sl_duration_parse(const char *text, int64_t *out_ns, struct sl_err *err)
 {
-    const char *p = text + (*text == '-');
+    const char *p = text + (*text == '-' || *text == '+');
     double total = 0;
     bool is_later = false;
     if (!*p) return bad(text, err);
@@ -41,9 +48,10 @@ sl_status sl_duration_parse(const char *text, int64_t *out_ns, struct sl_err *er
         const struct unit *unit = unit_at(p + n);
         if (n == 0 || n > DIGITS_MAX || (!unit && (p[n] || is_later))) return bad(text, err);
         /* strtod would read on into exponents and hexadecimals. */
-        char digits[DIGITS_MAX + 1] = {0};
+        char digits[DIGITS_MAX + 1] = {0}, *end;
         memcpy(digits, p, n);
-        total += strtod(digits, NULL) * (unit ? unit->ns : SECOND);
+        total += strtod(digits, &end) * (unit ? unit->ns : SECOND);
+        if (end != digits + n) return bad(text, err);
         p += n + (unit ? strlen(unit->name) : 0);
         is_later = true;
     }

@@ -1,6 +1,7 @@
 /* json.c: the JSON writer. */
 #include "base/json.h"
 
+#include "base/decimal.h"
 #include "base/utf8.h"
 
 #include <math.h>
@@ -126,19 +127,24 @@ static void put_escaped_ascii(struct sl_json *json, unsigned char c)
     put(json, text, (size_t)n);
 }
 
+/* Is this byte a character that stands for itself? */
+static inline bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+}
+
 /* Length of the longest prefix that can be copied as it is. */
 static size_t plain_length(const char *s, size_t n)
 {
     size_t i = 0;
-    while (i < n) {
-        unsigned char c = (unsigned char)s[i];
-        if (c < 0x20 || c == '"' || c == '\\') break;
+    for (;;) {
+        while (i < n && is_plain((unsigned char)s[i])) i++;
+        if (i == n || (unsigned char)s[i] < 0x80) return i;
         uint32_t codepoint;
-        size_t len = c < 0x80 ? 1 : sl_utf8_decode(s + i, n - i, &codepoint);
-        if (len == 0) break;
+        size_t len = sl_utf8_decode(s + i, n - i, &codepoint);
+        if (len == 0) return i;
         i += len;
     }
-    return i;
 }
 
 static void put_quoted(struct sl_json *json, const char *s, size_t n)
@@ -205,9 +211,9 @@ static void put_word(struct sl_json *json, const char *word)
 
 void sl_json_int(struct sl_json *json, int64_t v)
 {
-    char text[24]; /* "-9223372036854775808" */
-    snprintf(text, sizeof text, "%lld", (long long)v);
-    put_word(json, text);
+    char text[SL_DECIMAL_MAX];
+    size_t n = sl_decimal(v, text);
+    if (value_begin(json)) put(json, text, n);
 }
 
 /* The fewest digits that read back as the same double. Relies on the "C" numeric locale, which no

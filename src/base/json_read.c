@@ -18,7 +18,7 @@
 
 struct reader {
     const char *text, *at, *end;
-    int depth;
+    int depth, n_values;
     struct sl_buf scratch; /* a string without its escapes, or a number with a NUL behind it */
     struct sl_err *err;
     sl_status status;
@@ -333,6 +333,7 @@ static json_t *read_value(struct reader *r)
 {
     skip_space(r);
     if (r->at == r->end) return fail(r, SL_INVALID, "the text ends where a value should be");
+    if (r->n_values++ == SL_JSON_READ_VALUES_MAX) return fail(r, SL_LIMIT, "too many values");
     char c = *r->at;
     if (c == '"') return read_string_value(r);
     if (c == '{' || c == '[') return read_container(r);

@@ -10,6 +10,9 @@
 #include <stdint.h>
 
 #define SL_JSON_READ_DEPTH_MAX 128 /* deeper documents are attacks: parsing recurses */
+/* An empty object takes three bytes of text and 200 of memory, so that more values than this are an
+ * attack too: on memory, and on the time of the thread that parses. */
+#define SL_JSON_READ_VALUES_MAX (512 * 1024)
 
 struct sl_json_value; /* opaque; borrowed from its tree unless said otherwise */
 
@@ -25,7 +28,8 @@ enum sl_json_type {
 
 /* Parses exactly one document of n bytes, any type at the top. The tree is the caller's:
  * sl_json_free. INVALID (err says line, column and what is wrong: syntax, bad UTF-8, a number out
- * of range), LIMIT (nested deeper than SL_JSON_READ_DEPTH_MAX), NOMEM. */
+ * of range), LIMIT (nested deeper than SL_JSON_READ_DEPTH_MAX, more than SL_JSON_READ_VALUES_MAX
+ * values), NOMEM. */
 SL_CHECK sl_status sl_json_parse(const char *text, size_t n, struct sl_json_value **out,
                                  struct sl_err *err);
 void sl_json_free(struct sl_json_value *root); /* NULL is fine; only what sl_json_parse gave */

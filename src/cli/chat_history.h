@@ -41,7 +41,7 @@ const char *chat_history_system(const struct chat_history *history);
  * own; NULL: nothing does. */
 void chat_history_put(const struct chat_history *history, const char *system, struct sl_json *json);
 
-/* Puts the messages of such an array in place of what is there. INVALID: it is none; LIMIT, NOMEM. On
- * failure all is as before. */
+/* Puts the messages of such an array in place of what is there. INVALID: it is none; LIMIT, NOMEM.
+ * On failure all is as before. */
 SL_CHECK sl_status chat_history_read(struct chat_history *history,
                                      const struct sl_json_value *messages, struct sl_err *err);

@@ -106,7 +106,7 @@ static enum line_result read_line(struct chat_input *input, bool in_block, const
     return result;
 }
 
-/* Takes a line into the message. *in_block: it begins or goes on with a block that is not closed. */
+/* Takes a line into the message. *in_block: it is in a block that is not closed. */
 static sl_status take_line(struct sl_buf *message, const char *line, size_t n, bool *in_block)
 {
     bool begins = !*in_block && n >= FENCE_LEN && memcmp(line, FENCE, FENCE_LEN) == 0;

@@ -1,4 +1,5 @@
-/* chat_session.h: a conversation with a model that chats: at a terminal, or turn by turn from stdin.
+/* chat_session.h: a conversation with a model that chats: at a terminal, or turn by turn from
+ * stdin.
  * Floor: cli.  Thread: main.  Allocates: the messages. */
 #pragma once
 #include "cli/chat_history.h"
@@ -11,6 +12,7 @@ struct chat_session_cfg {
     int64_t loaded_ns;                /* as run_report's */
 };
 
-/* Runs until the input ends (Ctrl-D, /bye). At a terminal what is wrong with one message is said and
- * the next one asked for. Errors are those of talk_ask; IO and NOMEM when terminal or memory fail. */
+/* Runs until the input ends (Ctrl-D, /bye). At a terminal what is wrong with one message is said
+ * and the next one asked for. Errors are those of talk_ask; IO and NOMEM when the terminal or
+ * memory fails. */
 SL_CHECK sl_status chat_session_run(const struct chat_session_cfg *cfg, struct sl_err *err);

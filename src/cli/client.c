@@ -266,7 +266,8 @@ sl_status client_call(struct client *client, const char *path, const struct sl_b
 
 /* --- is it there --- */
 
-/* Loading the HTTP library to learn that nobody listens would cost every `run` some milliseconds. */
+/* To load the HTTP library only to learn that nobody listens would cost every `run` some
+ * milliseconds. */
 static bool somebody_listens_here(void)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(CLIENT_DEFAULT_PORT)};

@@ -60,9 +60,10 @@ int cmd_chat(int argc, char **argv)
     struct chat_session_cfg cfg = {&talk, &interrupt_asked, isatty(STDIN_FILENO), sl_now_ns()};
     talk.view.stream = !o.talk.json;
     if (status == SL_OK) status = chat_session_run(&cfg, &err);
-    exit_code = status != SL_OK                    ? cli_fail(&cmd_chat_spec, &err)
-                : interrupt_asked && !cfg.terminal ? CLI_INTERRUPTED
-                                                   : CLI_OK;
+    if (interrupt_asked && !cfg.terminal)
+        exit_code = CLI_INTERRUPTED;
+    else
+        exit_code = status == SL_OK ? CLI_OK : cli_fail(&cmd_chat_spec, &err);
     talk_done(&talk);
     return exit_code;
 }

@@ -4,11 +4,12 @@
 #include "cli/commands.h"
 #include "cli/service.h"
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
 struct options {
-    const char *host, *tls_cert, *tls_key, *keep_alive, *queue_timeout, *watchdog, *drain;
+    const char *host, *origins, *tls_cert, *tls_key, *keep_alive, *queue_timeout, *watchdog, *drain;
     int64_t port, ctx, threads, parallel, gpu_layers, memory, kv_memory, queue, body_max;
     int64_t connections, usage_days;
     int kv, qos_class, usage_sync;
@@ -18,6 +19,7 @@ struct options {
 #define FIELD(field) offsetof(struct options, field)
 #define PARALLEL_MAX 1024
 #define QUEUE_MAX 100000
+#define HEAP_BLOCK_MAX (1 << 20) /* larger ones are mapped, and unmapped when freed */
 
 static const struct sl_opt opts[] = {
     {"host", 'H', SL_OPT_STRING, FIELD(host), 0, 0, "ADDRESS", NULL, "127.0.0.1",
@@ -30,6 +32,9 @@ static const struct sl_opt opts[] = {
      "Its private key (PEM). SIGHUP reads both again."},
     {"insecure", 0, SL_OPT_BOOL, FIELD(insecure), 0, 0, NULL, NULL, NULL,
      "Listen beyond this machine even without API keys and TLS."},
+    {"origins", 0, SL_OPT_STRING, FIELD(origins), 0, 0, "LIST", NULL, NULL,
+     "Web pages that may use the service from a browser, besides those of this machine: "
+     "https://chat.example.com,... or * for all."},
     {"memory", 'm', SL_OPT_BYTES, FIELD(memory), 0, 0, "BYTES", NULL, "0",
      "For all models together; 0: 80 % of what is free now."},
     {"keep-alive", 'k', SL_OPT_STRING, FIELD(keep_alive), 0, 0, "TIME", NULL, "5m",
@@ -77,15 +82,14 @@ const struct sl_command cmd_serve_spec = {
     .summary = "Serve models over HTTP: the OpenAI API and Ollama's.",
     .details =
         "Every stored model can be asked for by its name and is loaded when it is; MODELs are "
-        "loaded "
-        "at once and kept. A MODEL is a name or the path of a GGUF file, which clients then know "
-        "by "
-        "the file's name without .gguf.\n\n"
+        "loaded at once and kept. A MODEL is a name or the path of a GGUF file, which clients then "
+        "know by the file's name without .gguf.\n\n"
         "Each model runs in a process of its own. When one dies it is started anew, and answers "
         "under way go on where they were.\n\n"
         "    starlane serve starling\n"
-        "    curl http://127.0.0.1:8080/v1/completions -d "
-        "'{\"model\":\"starling\",\"prompt\":\"Once upon a time\",\"max_tokens\":40}'\n\n"
+        "    curl http://127.0.0.1:8080/v1/completions \\\n"
+        "        -d '{\"model\":\"starling\",\"prompt\":\"Once upon a time\","
+        "\"max_tokens\":40}'\n\n"
         "SIGINT and SIGTERM let answers under way finish first.",
     .opts = opts,
     .n_args_min = 0,
@@ -122,6 +126,7 @@ static void fill(const struct options *o, const struct spans *spans, struct serv
 {
     *cfg = (struct service_cfg){.host = o->host,
                                 .port = (uint16_t)o->port,
+                                .origins = o->origins,
                                 .tls_cert = o->tls_cert,
                                 .tls_key = o->tls_key,
                                 .insecure = o->insecure,
@@ -159,6 +164,8 @@ int cmd_serve(int argc, char **argv)
     char home[PATH_MAX];
     int exit_code;
     if (!cli_parse(&cmd_serve_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
+    /* What waits for slow readers is megabytes that come and go: glibc would keep them. */
+    mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_MAX);
     sl_status status = read_spans(&o, &spans, &err);
     if (status != SL_OK) return cli_fail(&cmd_serve_spec, &err);
     fill(&o, &spans, &cfg);

@@ -63,10 +63,11 @@ static sl_status answer_line(struct conversation *c, const char *line, size_t n,
         c->last_was_ended = answer.finish == ENGINE_FINISH_STOP;
         run_report_line(talk, &answer, talk->o->quiet);
     } else if (status == SL_LIMIT || status == SL_INVALID) {
+        const char *hint = status == SL_LIMIT ? "; /reset begins anew, a larger --ctx holds more"
+                           : c->text.len == 0 ? "; type the beginning of a text"
+                                              : "";
         sl_buf_truncate(&c->text, before);
-        fprintf(stderr, "%s; %s\n", err->text,
-                status == SL_LIMIT ? "/reset begins anew, a larger --ctx holds more"
-                                   : "type the beginning of a text");
+        fprintf(stderr, "%s%s\n", err->text, hint);
         status = SL_OK;
     }
     answer_done(&answer);

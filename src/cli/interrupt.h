@@ -10,6 +10,6 @@ extern volatile sig_atomic_t interrupt_asked;
  * process. */
 void interrupt_catch(int flags);
 
-/* Threads born in between have SIGINT blocked, so that it always reaches the one that reads lines. */
+/* Threads born in between have SIGINT blocked: it always reaches the one that reads lines. */
 void interrupt_block(sigset_t *before);
 void interrupt_unblock(const sigset_t *before);

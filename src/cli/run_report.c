@@ -60,9 +60,13 @@ void run_report_print(const struct run_report *r)
     const struct engine_usage *u = &r->answer->usage;
     const char *note = run_report_note(r->talk, r->answer);
     if (note) fprintf(stderr, "\n(%s)", note);
-    fprintf(stderr, "\nprompt       %5d tokens %10.1f tokens/s\n", u->n_prompt, run_prompt_tps(u));
-    fprintf(stderr, "generation   %5d tokens %10.1f tokens/s\n", u->n_generated,
-            run_generation_tps(u));
+    fputc('\n', stderr);
+    if (u->n_prompt) {
+        fprintf(stderr, "prompt       %5d tokens %10.1f tokens/s\n", u->n_prompt,
+                run_prompt_tps(u));
+        fprintf(stderr, "generation   %5d tokens %10.1f tokens/s\n", u->n_generated,
+                run_generation_tps(u));
+    }
     if (r->answer->first_token_at_ns)
         fprintf(stderr, "first token  %.1f ms after the start, %.1f ms of them to %s\n",
                 ms(first_token_ns(r)), ms(r->loaded_ns - cli_start_ns),
@@ -79,6 +83,10 @@ void run_report_line(const struct talk *talk, const struct answer *answer, bool 
     const char *note = run_report_note(talk, answer);
     char of[32] = "";
     if (quiet && !note) return;
+    if (!u->n_prompt) { /* a server counts only what is not interrupted */
+        if (note) fprintf(stderr, "[%s]\n", note);
+        return;
+    }
     if (talk_n_ctx(talk)) snprintf(of, sizeof of, " of %d", talk_n_ctx(talk));
     fprintf(stderr, "[%s%s%d%s tokens used; %.1f tokens/s]\n", note ? note : "", note ? "; " : "",
             u->n_prompt + u->n_generated, of, run_generation_tps(u));

@@ -137,6 +137,8 @@ static sl_status create_gateway(struct service *s, struct sl_err *err)
                               .keys = s->keys,
                               .usage = s->usage,
                               .version = s->cfg.version,
+                              .origins = s->cfg.origins,
+                              .local_only = is_loopback(s->cfg.host),
                               .qos_default = s->cfg.qos_default,
                               .body_bytes_max = s->cfg.body_bytes_max,
                               .n_connections_max = s->cfg.n_connections_max};

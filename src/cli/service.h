@@ -13,6 +13,7 @@ struct service_cfg {
     const char *host;               /* where to listen; "*": everywhere */
     uint16_t port;                  /* 0: a free one */
     const char *tls_cert, *tls_key; /* PEM files; both or neither */
+    const char *origins;            /* of web pages that may use it: gateway_cfg's */
     bool insecure;                  /* listens beyond loopback without keys and TLS */
     enum db_sync usage_sync;
     int usage_days; /* rows of usage are kept so long; 0: for ever */
@@ -31,6 +32,6 @@ SL_CHECK sl_status service_create(const struct service_cfg *cfg, struct service 
                                   struct sl_err *err);
 void service_destroy(struct service *service); /* NULL is fine */
 
-/* Serves until SIGINT or SIGTERM, then lets answers under way finish (a second signal does not wait).
- * SIGHUP reads the certificate again. */
+/* Serves until SIGINT or SIGTERM, then lets answers under way finish (a second signal does not
+ * wait). SIGHUP reads the certificate again. */
 SL_CHECK sl_status service_run(struct service *service, struct sl_err *err);

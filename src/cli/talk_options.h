@@ -1,13 +1,12 @@
 /* talk_options.h: the options that `starlane run` and `starlane chat` share: how tokens are drawn,
  * how the engine runs, which server is asked.
- * Floor: cli. */
+ * Floor: cli.  Thread: main.  Allocates: nothing. */
 #pragma once
 #include "base/config.h"
 #include "exec/llm/llm_engine.h"
 #include "exec/llm/sampler.h"
 #include <math.h>
 
-#define TALK_AS_MODEL (-1) /* the model's own wish, or else the engine's default */
 #define TALK_SEED_RANDOM (-1)
 
 struct talk_options {
@@ -34,8 +33,8 @@ struct talk_options {
     {"top-k", 0, SL_OPT_INT, offsetof(type, member.top_k), -1, 1000000, "K", NULL, "-1",           \
      "Draw from the K likeliest tokens; 0: from all; -1: the model's own, or 40."},                \
     {"min-p", 0, SL_OPT_FLOAT, offsetof(type, member.min_p), -1, 1, "P", NULL, "-1",               \
-     "Leave out tokens less likely than this share of the likeliest; 0: off; -1: the model's own, " \
-     "or 0.05."},                                                                                  \
+     "Leave out tokens less likely than this share of the likeliest; 0: off; -1: the model's "     \
+     "own, or 0.05."},                                                                             \
     {"repeat-penalty", 0, SL_OPT_FLOAT, offsetof(type, member.repeat_penalty), 0, 10, "X", NULL,   \
      "0", "Divide the score of tokens that came lately by this; 1: off; 0: the model's own, or "   \
      "1."},                                                                                        \

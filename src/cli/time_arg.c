@@ -1,25 +1,24 @@
 /* time_arg.c: spans and days. */
 #include "cli/time_arg.h"
+#include "base/duration.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#define NS_PER_MS 1000000
 #define SPAN_MAX_MS (INT64_C(100) * 366 * 86400000) /* a century: a typing error beyond it */
 
-/* A count and one of s m h d w. -1: no such span. */
+/* Without a sign and with a unit: whether a bare 7 is days nobody knows. -1: no such span. */
 static int64_t span_ms(const char *text)
 {
-    static const char letters[] = "smhdw";
-    static const int64_t units_ms[] = {1000, 60000, 3600000, 86400000, 604800000};
-    char *end;
-    if (*text < '0' || *text > '9') return -1;
-    long long n = strtoll(text, &end, 10);
-    const char *letter = *end ? strchr(letters, *end) : NULL;
-    if (!letter || end[1]) return -1;
-    int64_t unit_ms = units_ms[letter - letters];
-    return n > SPAN_MAX_MS / unit_ms ? -1 : n * unit_ms;
+    static const char digits[] = "0123456789.";
+    struct sl_err err = SL_ERR_INIT;
+    int64_t ns;
+    size_t n = strlen(text);
+    if (!n || !strchr(digits, text[0]) || strchr(digits, text[n - 1])) return -1;
+    if (sl_duration_parse(text, &ns, &err) != SL_OK) return -1;
+    return ns / NS_PER_MS > SPAN_MAX_MS ? -1 : ns / NS_PER_MS;
 }
 
 /* The beginning of YYYY-MM-DD; -1: no such day. */

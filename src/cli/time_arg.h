@@ -1,4 +1,4 @@
-/* time_arg.h: times as people type them: a span ("30d", "12h", "90m", "2w") or a day
+/* time_arg.h: times as people type them: a span ("30d", "1h30m", "2w") or a day
  * ("2026-11-01", UTC); and back to text.
  * Floor: cli.  Thread: main.  Allocates: nothing. */
 #pragma once

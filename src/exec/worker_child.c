@@ -31,7 +31,7 @@ struct child {
     struct engine *engine; /* NULL until it is loaded */
     bool load_begun, ending;
     double told; /* progress of the load */
-    /* The first failure to tell the agent something; it ends the process. */
+    /* The first failure of the engine, or to tell the agent something; it ends the process. */
     struct sl_err failure;
     char chunk[READ_BYTES];
 };
@@ -358,8 +358,9 @@ static void turn(struct child *child)
     bool idle = true;
     receive(child);
     if (child->engine && !child->ending && child->failure.status == SL_OK) {
-        sl_status status = engine_step(child->engine, &idle, &child->failure);
-        if (status != SL_OK) child->failure.status = status;
+        struct sl_err err = SL_ERR_INIT; /* a step that was good may have tried what was not */
+        sl_status status = engine_step(child->engine, &idle, &err);
+        if (status != SL_OK) fail(child, status, err.text);
     }
     flush(child);
     if (idle && !child->ending && child->failure.status == SL_OK) wait_for_work(child);

@@ -76,14 +76,25 @@ sl_status db_query_int(struct db *db, const char *sql, int64_t *out, struct sl_e
     return status;
 }
 
+static sl_status run_kept(struct db *db, sqlite3_stmt **kept, const char *sql, struct sl_err *err)
+{
+    int rc = SQLITE_OK;
+    if (!*kept) rc = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, kept, NULL);
+    if (rc == SQLITE_OK) {
+        (void)sqlite3_step(*kept);
+        rc = sqlite3_reset(*kept); /* repeats what the step said */
+    }
+    return rc == SQLITE_OK ? SL_OK : db_fail(db, rc, "execute", err);
+}
+
 sl_status db_begin(struct db *db, struct sl_err *err)
 {
-    return db_exec(db, "BEGIN IMMEDIATE", err);
+    return run_kept(db, &db->begin, "BEGIN IMMEDIATE", err);
 }
 
 sl_status db_end(struct db *db, sl_status status, struct sl_err *err)
 {
-    if (status == SL_OK) status = db_exec(db, "COMMIT", err);
+    if (status == SL_OK) status = run_kept(db, &db->commit, "COMMIT", err);
     /* Some failures have rolled back by themselves already. */
     if (status != SL_OK && !sqlite3_get_autocommit(db->handle))
         (void)sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
@@ -292,6 +303,8 @@ fail:
 void db_close(struct db *db)
 {
     if (!db) return;
+    (void)sqlite3_finalize(db->begin);
+    (void)sqlite3_finalize(db->commit);
     (void)sqlite3_close(db->handle);
     sl_free(db);
 }

@@ -15,8 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DB_BUSY_MS \
-    5000 /* how long to wait for another writer; ours hold the lock for milliseconds */
+#define DB_BUSY_MS 5000 /* the wait for another writer; ours hold the lock for milliseconds */
 
 /* Small: nearly all commits here are a few short rows, and each writes whole pages to the log. */
 #define DB_PAGE_BYTES 1024

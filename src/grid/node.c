@@ -32,16 +32,14 @@ static void act_on_model(struct node *node, const struct sched_action *action)
 {
     struct node_entry *entry = node->entries[action->model];
     if (!entry) return;
-    if (action->kind == SCHED_SPAWN) {
+    if (action->kind == SCHED_SPAWN)
         node_entry_spawn(entry);
-    } else if (!entry->worker) {
-        struct sched_event gone = {.kind = SCHED_WORKER_EXITED, .model = action->model};
-        node_step(node, &gone);
-    } else if (action->kind == SCHED_UNLOAD) {
+    else if (!entry->worker)
+        return; /* it died since, and the scheduler knows */
+    else if (action->kind == SCHED_UNLOAD)
         worker_unload(entry->worker);
-    } else {
+    else
         worker_kill(entry->worker);
-    }
 }
 
 /* Its owner cancelled it between the scheduler's decision and now. */
@@ -80,6 +78,12 @@ static void act(struct node *node, const struct sched_action *action)
     }
 }
 
+static void release_removed(struct node *node)
+{
+    for (size_t i = 0; i < NODE_MODELS_MAX; i++)
+        if (node->entries[i] && node->entries[i]->removed) node_entry_release(node->entries[i]);
+}
+
 /* The loop's task. What an action brings about may add others: they are done in the same go. */
 static void do_work(void *ctx)
 {
@@ -90,8 +94,7 @@ static void do_work(void *ctx)
         act(node, &todo.action);
     }
     node->todo_at = node->n_todo = 0;
-    for (size_t i = 0; i < NODE_MODELS_MAX; i++)
-        if (node->entries[i] && node->entries[i]->removed) node_entry_release(node->entries[i]);
+    if (node->n_removed) release_removed(node);
 }
 
 static void set_wake(struct node *node, int64_t at_ns)
@@ -114,7 +117,8 @@ static sl_status grow_todo(struct node *node, size_t cap)
 
 sl_status node_reserve(struct node *node)
 {
-    return grow_todo(node, TODO_PER_REQUEST * (node->requests.n_entries + 1) + TODO_SPARE);
+    size_t n = node->n_todo + TODO_PER_REQUEST * (node->requests.n_entries + 1);
+    return grow_todo(node, n + TODO_SPARE);
 }
 
 static void add_todo(struct node *node, const struct sched_action *action)
@@ -240,6 +244,15 @@ static bool take_refusal(struct node *node, size_t from, uint64_t id, struct nod
     return false;
 }
 
+/* As the scheduler has it: absolute, and 0 for the node's own. */
+static int64_t deadline_of(const struct node_request *r)
+{
+    int64_t deadline_ns, timeout_ns = r->submit.queue_timeout_ns;
+    if (!timeout_ns) return 0;
+    if (__builtin_add_overflow(r->submit_ns, timeout_ns, &deadline_ns)) return SCHED_NEVER;
+    return deadline_ns;
+}
+
 static sl_status arrive(struct node_request *r, int64_t *retry_after_ms, struct sl_err *err)
 {
     struct node *node = r->node;
@@ -248,12 +261,9 @@ static sl_status arrive(struct node_request *r, int64_t *retry_after_ms, struct 
                                 .model = r->entry->index,
                                 .arrive = {.qos_class = r->submit.qos,
                                            .tenant = r->submit.tenant,
+                                           .deadline_ns = deadline_of(r),
                                            .prompt_bytes = r->arena.used_bytes,
                                            .keep_alive_ns = r->submit.keep_alive_ns}};
-    int64_t timeout = r->submit.queue_timeout_ns;
-    event.arrive.deadline_ns = timeout == SCHED_NEVER ? SCHED_NEVER
-                               : timeout              ? r->submit_ns + timeout
-                                                      : 0;
     struct node_todo refusal;
     size_t from = node->n_todo;
     node_step(node, &event);
@@ -389,7 +399,10 @@ sl_status node_pin(struct node *node, const char *model, struct sl_err *err)
 sl_status node_stop(struct node *node, const char *model, struct sl_err *err)
 {
     struct node_entry *entry = node_entry_known(node, model);
-    if (!entry || !entry->worker)
+    struct sched_model_info info = {0};
+    if (entry) sched_get_model(node->sched, entry->index, &info);
+    /* One that cannot load can be wanted all the same, and given up. */
+    if (!entry || (!entry->worker && !info.pinned && !info.n_waiting))
         return sl_err_set(err, SL_NOT_FOUND, "model \"%s\" is not loaded", model);
     struct sched_event stop = {.kind = SCHED_STOP, .model = entry->index};
     node_step(node, &stop);

@@ -28,7 +28,7 @@ struct sl_json_value;
 struct store;
 
 #define NODE_REQUEST_BYTES_MAX (64u << 20) /* prompt and generated ids: past any context of today */
-#define NODE_MODEL_NAME_MAX 512
+#define NODE_PROMPT_BYTES_MAX (16u << 20)  /* what a worker takes; four million token ids */
 
 struct node_cfg {
     struct loop *loop;

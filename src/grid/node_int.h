@@ -90,6 +90,7 @@ struct node {
     struct node_todo *todo;
     size_t n_todo, todo_cap, todo_at;
     struct node_entry *entries[NODE_MODELS_MAX];
+    size_t n_removed; /* of them, those that go when nobody needs them any more */
     struct node_name *names;
     size_t n_names;
     struct sl_strmap name_index; /* text to its place in names */

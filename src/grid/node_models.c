@@ -74,6 +74,7 @@ void node_entry_free(struct node_entry *entry)
     /* Names that lead here would dangle: the map cannot lose single keys, so all are forgotten. */
     node_names_clear(node);
     node->entries[entry->index] = NULL;
+    node->n_removed -= entry->removed;
     forget_info(entry);
     sl_free(entry->name);
     sl_free(entry->path);
@@ -96,8 +97,17 @@ void node_entry_remove(struct node_entry *entry)
     if (entry->removed) return;
     struct sched_event event = {.kind = SCHED_MODEL_REMOVE, .model = entry->index};
     entry->removed = true;
+    entry->node->n_removed++;
     node_step(entry->node, &event);
     loop_queue_task(entry->node->cfg.loop, &entry->node->work);
+}
+
+static bool is_spare(const struct node_entry *entry)
+{
+    struct sched_model_info info = {0};
+    if (entry->worker || entry->n_requests) return false;
+    sched_get_model(entry->node->sched, entry->index, &info);
+    return !info.pinned;
 }
 
 /* A free place; when all are taken, that of a model which is neither loaded nor wanted. */
@@ -109,7 +119,7 @@ static sl_status take_place(struct node *node, uint32_t *out, struct sl_err *err
         return SL_OK;
     }
     for (uint32_t i = 0; i < NODE_MODELS_MAX; i++)
-        if (!node->entries[i]->worker && !node->entries[i]->n_requests) {
+        if (is_spare(node->entries[i])) {
             node_entry_remove(node->entries[i]);
             node_entry_release(node->entries[i]);
             if (node->entries[i]) continue;
@@ -223,6 +233,17 @@ static bool is_trusted(const struct node_name *name)
     return !*name->entry->digest || sl_now_ns() - name->checked_ns < NODE_NAME_TRUST_NS;
 }
 
+/* A model that was given by its path. The store does not know it, so its name must outlive the
+ * table of names. */
+static struct node_entry *local_entry(struct node *node, const char *name)
+{
+    for (size_t i = 0; i < NODE_MODELS_MAX; i++) {
+        struct node_entry *entry = node->entries[i];
+        if (entry && !entry->removed && !*entry->digest && !strcmp(entry->name, name)) return entry;
+    }
+    return NULL;
+}
+
 /* A model given by its path is known to clients by its file's name without ".gguf". */
 static void name_by_file(struct store_model *model, const char *path)
 {
@@ -243,6 +264,10 @@ sl_status node_entry_of(struct node *node, const char *name, bool any_path, stru
         return SL_OK;
     }
     if (!strncmp(name, ECHO_PREFIX, strlen(ECHO_PREFIX))) return echo_entry(node, name, out, err);
+    if (!any_path && (*out = local_entry(node, name))) {
+        name_put(node, name, *out);
+        return SL_OK;
+    }
     struct store_model model;
     sl_status status = any_path ? store_resolve(node->cfg.store, name, &model, err)
                                 : store_find(node->cfg.store, name, &model, err);
@@ -301,6 +326,23 @@ static void keep_info(struct node_entry *entry, const struct engine_info *info)
     if (!ok) forget_info(entry);
 }
 
+/* What a worker says of itself, as the scheduler takes it. */
+static uint64_t bytes_of(const struct wire_loaded *loaded)
+{
+    const uint64_t parts[] = {loaded->weight_bytes, loaded->kv_bytes, loaded->compute_bytes};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        bytes = parts[i] < SCHED_BYTES_LIMIT - bytes ? bytes + parts[i] : SCHED_BYTES_LIMIT;
+    return bytes;
+}
+
+static uint32_t slots_of(const struct wire_loaded *loaded)
+{
+    int32_t n = loaded->info.n_seqs_max;
+    if (n <= 0) return 0;
+    return n < SCHED_SLOTS_LIMIT ? (uint32_t)n : SCHED_SLOTS_LIMIT;
+}
+
 static void on_loaded(void *ctx, const struct wire_loaded *loaded)
 {
     struct node_entry *entry = ctx;
@@ -310,8 +352,8 @@ static void on_loaded(void *ctx, const struct wire_loaded *loaded)
     entry->loaded_at_ns = sl_now_ns();
     entry->load_fraction = 1.0;
     entry->last_error[0] = '\0';
-    event.loaded.bytes = loaded->weight_bytes + loaded->kv_bytes + loaded->compute_bytes;
-    event.loaded.n_slots = (uint32_t)(loaded->info.n_seqs_max > 0 ? loaded->info.n_seqs_max : 0);
+    event.loaded.bytes = bytes_of(loaded);
+    event.loaded.n_slots = slots_of(loaded);
     sl_log(SL_LOG_INFO, "node", "%s: loaded in %.1f s, %.1f MB", entry->name,
            (double)loaded->load_ns / 1e9, (double)event.loaded.bytes / 1e6);
     node_step(entry->node, &event);

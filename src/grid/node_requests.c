@@ -48,10 +48,10 @@ static sl_status copy_submit(struct node_request *r, const struct node_submit *s
 {
     struct node_submit *s = &r->submit;
     bool ok = true;
-    if (submit->n_text > NODE_REQUEST_BYTES_MAX / 2 ||
-        submit->n_tokens > NODE_REQUEST_BYTES_MAX / 2 / sizeof *s->tokens)
-        return sl_err_set(err, SL_LIMIT, "the prompt is larger than %u MiB",
-                          (NODE_REQUEST_BYTES_MAX / 2) >> 20);
+    size_t n_bytes = submit->n_text + submit->n_tokens * sizeof *s->tokens;
+    if (submit->n_text > NODE_PROMPT_BYTES_MAX || n_bytes > NODE_PROMPT_BYTES_MAX)
+        return sl_err_set(err, SL_LIMIT, "the prompt has %zu bytes; at most %u are taken", n_bytes,
+                          NODE_PROMPT_BYTES_MAX);
     *s = *submit;
     s->model = r->entry->name;
     s->text = copy(&r->arena, s->text, s->n_text, &ok);
@@ -74,6 +74,8 @@ sl_status node_request_create(struct node *node, const struct node_submit *submi
     if (submit->n_choices < 0 || submit->n_choices > ENGINE_CHOICES_MAX)
         return sl_err_set(err, SL_INVALID, "n is %d; it goes from 1 to %d", (int)submit->n_choices,
                           ENGINE_CHOICES_MAX);
+    if ((unsigned)submit->qos >= SCHED_CLASS_COUNT)
+        return sl_err_set(err, SL_INVALID, "there is no class %d", (int)submit->qos);
     struct node_request *r = sl_calloc(1, sizeof *r);
     if (!r) return sl_err_set(err, SL_NOMEM, "request");
     sl_arena_init(&r->arena, NODE_REQUEST_BYTES_MAX);
@@ -289,7 +291,7 @@ void node_request_dispatch(struct node_request *r)
     struct node_entry *entry = r->entry;
     if (!r->n_attempts++) r->dispatch_ns = sl_now_ns();
     r->progressed = false;
-    if (!r->load_ns && entry->loaded_at_ns > r->submit_ns)
+    if (!r->first_step_ns && entry->loaded_at_ns > r->submit_ns)
         r->load_ns = entry->loaded_at_ns - r->submit_ns;
     link_running(r);
     if (r->submit.task == NODE_LOAD) {
@@ -371,7 +373,7 @@ static void on_choice_done(struct node_request *r, struct node_choice *choice,
     r->n_done++;
     if (e->usage) {
         choice->n_generated = e->usage->n_generated;
-        if (r->n_attempts == 1) {
+        if (r->n_attempts == 1 && choice == r->choices) { /* others share what the first computed */
             r->first_step_ns = r->dispatch_ns + e->usage->queue_ns; /* the engine's queue too */
             r->n_prompt = e->usage->n_prompt;
             r->n_cached = e->usage->n_cached;
@@ -398,7 +400,8 @@ static void on_done(struct node_request *r, unsigned part, struct node_choice *c
                     const struct engine_event *e)
 {
     if (choice->done) return;
-    /* Nobody cancelled it: the engine is giving up, and its worker's exit has the request replayed. */
+    /* Nobody cancelled it: the engine is giving up, and its worker's exit has the request
+     * replayed. */
     if (!r->silent && e->finish == ENGINE_FINISH_CANCELLED) return;
     if (r->silent || e->finish == ENGINE_FINISH_ERROR) {
         choice->done = true;
@@ -427,7 +430,7 @@ static void on_engine_event(struct node_request *r, unsigned part, const struct 
         on_prefill(r, e);
     } else if (e->type == ENGINE_EVENT_TOKEN) {
         on_token(r, choice, e);
-    } else if (e->type == ENGINE_EVENT_EMBEDDING) {
+    } else if (e->type == ENGINE_EVENT_EMBEDDING && !r->has_result) {
         struct node_event event = {
             .type = NODE_EVENT_RESULT, .embedding = e->embedding, .n_embd = e->n_embd};
         r->has_result = true;

@@ -1,8 +1,8 @@
 /* http_answer.c: status lines and header fields (RFC 9110), and the refusals of requests that never
  * became an exchange. */
+#include "base/decimal.h"
 #include "net/http_int.h"
 
-#include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
@@ -108,9 +108,9 @@ static void put_status_line(struct writer *w, int status)
 
 static void put_length(struct writer *w, int64_t n)
 {
-    char line[48];
-    int len = snprintf(line, sizeof line, "Content-Length: %" PRId64 "\r\n", n);
-    put(w, line, (size_t)len);
+    char text[SL_DECIMAL_MAX];
+    (void)sl_decimal(n, text);
+    put_field(w, "Content-Length", text);
 }
 
 /* Decides whether the connection lives on: not while draining, and not when its end is the only way

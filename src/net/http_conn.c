@@ -223,17 +223,29 @@ static void give_request(struct http_conn *conn)
     server->cfg.on_request(server->cfg.ctx, x);
 }
 
+/* Bytes buy time, but no more than body_timeout_ns ahead: a client that sends a large body fast,
+ * but for its last byte, could keep the memory for hours. */
+static void extend_deadline(struct http_conn *conn, struct http_exchange *x)
+{
+    const struct http_server_cfg *cfg = &conn->server->cfg;
+    int64_t latest_ns = now_ns(conn) + cfg->body_timeout_ns;
+    double earned_ns =
+        (double)(x->body.len - x->n_body_timed) / (double)cfg->body_rate_min * NS_PER_S;
+    x->n_body_timed = x->body.len;
+    x->body_deadline_ns += (int64_t)earned_ns;
+    if (x->body_deadline_ns > latest_ns) x->body_deadline_ns = latest_ns;
+    conn->deadline_ns = x->body_deadline_ns;
+}
+
 static void after_body(struct http_conn *conn)
 {
     struct http_exchange *x = conn->exchange;
-    const struct http_server_cfg *cfg = &conn->server->cfg;
     if (x->framing.state == HTTP_BODY_REJECTED) {
         refuse(conn, x->framing.reject);
     } else if (x->framing.state == HTTP_BODY_DONE) {
         give_request(conn);
     } else {
-        int64_t earned_ns = (int64_t)(x->body.len / cfg->body_rate_min) * NS_PER_S;
-        conn->deadline_ns = x->body_begin_ns + cfg->body_timeout_ns + earned_ns;
+        extend_deadline(conn, x);
     }
 }
 

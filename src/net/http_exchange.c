@@ -97,7 +97,7 @@ struct http_exchange *http_exchange_create(struct http_conn *conn, const struct 
     x->server = conn->server;
     x->conn = conn;
     x->added_end = &x->added;
-    x->body_begin_ns = loop_now_ns(conn->server->loop);
+    x->body_deadline_ns = loop_now_ns(conn->server->loop) + conn->server->cfg.body_timeout_ns;
     x->request.is_tls = conn->tls != NULL;
     x->request.begin_ns = conn->begin_ns;
     sl_buf_init(&x->body, conn->server->cfg.body_bytes_max);
@@ -130,10 +130,19 @@ static void reject_body(struct http_exchange *x, enum http_reject reject)
     x->framing.state = HTTP_BODY_REJECTED;
 }
 
+/* Large bodies leave a part of the budget to small ones: a few of them, sent as slowly as allowed,
+ * would keep everybody out for an hour. */
+static size_t budget_for(const struct http_exchange *x, size_t n)
+{
+    size_t total = x->server->cfg.body_total_bytes_max;
+    return x->body.len + n > HTTP_BODY_SMALL ? total - total / 4 : total;
+}
+
 static void add_body(struct http_exchange *x, const char *data, size_t n)
 {
     struct http_server *server = x->server;
-    if (n > server->cfg.body_total_bytes_max - server->stats.body_bytes) {
+    size_t budget = budget_for(x, n);
+    if (server->stats.body_bytes > budget || n > budget - server->stats.body_bytes) {
         reject_body(x, HTTP_REJECT_BODY_BUDGET);
     } else if (sl_buf_add(&x->body, data, n) != SL_OK) {
         reject_body(x, HTTP_REJECT_NO_MEMORY);
@@ -341,7 +350,7 @@ static sl_status add_chunk(struct http_conn *conn, const void *bytes, size_t n)
 
 sl_status http_stream_write(struct http_exchange *x, const void *bytes, size_t n)
 {
-    assert(x->streaming);
+    assert(x->streaming || !x->conn);
     if (!x->conn) return SL_CANCELLED;
     if (n == 0 || x->bodiless) return SL_OK; /* an empty chunk would be the end */
     if (http_conn_unsent(x->conn) >= x->server->cfg.stream_backlog_max) {

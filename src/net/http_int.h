@@ -18,6 +18,7 @@
 
 #define HTTP_READ_BYTES (64 * 1024)            /* one read: a TLS record is 16 KiB */
 #define HTTP_OUT_BYTES_MAX (256 * 1024 * 1024) /* unsent answers of one connection */
+#define HTTP_BODY_SMALL (256 * 1024)           /* most requests; the longest prompts are larger */
 #define HTTP_ACCEPTS_PER_EVENT 64              /* then the others get their turn */
 #define HTTP_REQUESTS_PER_TURN 32              /* pipelined on one connection */
 #define HTTP_SPARE_BUFFERS 64                  /* connections that write in the same turn */
@@ -121,7 +122,8 @@ struct http_exchange {
     struct sl_arena arena;
     struct sl_buf body;
     struct http_body framing;
-    int64_t body_begin_ns;
+    int64_t body_deadline_ns;
+    size_t n_body_timed; /* bytes of the body that its deadline allows for */
     struct http_added_header *added, **added_end;
     http_exchange_fn on_close, on_drain;
     void *close_ctx, *drain_ctx, *user;

@@ -60,6 +60,22 @@ static void close_expired_idle(struct http_server *server, int64_t now_ns)
     }
 }
 
+/* Resets the connection with the most unsent output; false when all together hold little enough. */
+static bool shed_output(struct http_server *server)
+{
+    struct http_conn *largest = NULL;
+    size_t total = 0;
+    for (struct http_link *at = server->list_busy.next; at != &server->list_busy; at = at->next) {
+        struct http_conn *conn = HTTP_OF(at, struct http_conn, link);
+        total += http_conn_unsent(conn);
+        if (!largest || http_conn_unsent(conn) > http_conn_unsent(largest)) largest = conn;
+    }
+    if (!largest || total <= server->cfg.out_total_bytes_max) return false;
+    server->stats.n_write_stalled++;
+    http_conn_reset(largest);
+    return true;
+}
+
 static void on_tick(void *ctx)
 {
     struct http_server *server = ctx;
@@ -70,6 +86,7 @@ static void on_tick(void *ctx)
         next = at->next;
         http_conn_tick(HTTP_OF(at, struct http_conn, link), now_ns);
     }
+    while (shed_output(server)) continue;
     http_listeners_resume(server);
     server->ticking = false;
     http_server_tick(server);
@@ -109,6 +126,7 @@ static void set_defaults(struct http_server_cfg *cfg)
     if (!cfg->body_bytes_max) cfg->body_bytes_max = 32 * 1024 * 1024;
     if (!cfg->body_total_bytes_max) cfg->body_total_bytes_max = 256 * 1024 * 1024;
     if (!cfg->stream_backlog_max) cfg->stream_backlog_max = 256 * 1024;
+    if (!cfg->out_total_bytes_max) cfg->out_total_bytes_max = 512 * 1024 * 1024;
     if (!cfg->arena_bytes_max) cfg->arena_bytes_max = 1024 * 1024;
     if (!cfg->head_timeout_ns) cfg->head_timeout_ns = 10LL * NS_PER_S;
     if (!cfg->body_timeout_ns) cfg->body_timeout_ns = 30LL * NS_PER_S;

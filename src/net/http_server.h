@@ -45,9 +45,10 @@ struct http_server_cfg {
     size_t body_bytes_max;       /* of one request: 32 MiB */
     size_t body_total_bytes_max; /* of all requests not yet ended: 256 MiB */
     size_t stream_backlog_max;   /* unsent bytes at which http_stream_write is BUSY: 256 KiB */
+    size_t out_total_bytes_max;  /* unsent bytes of all; past it the largest is cut: 512 MiB */
     size_t arena_bytes_max;      /* of one exchange, head included: 1 MiB */
     int64_t head_timeout_ns;     /* for a whole head, TLS handshake alike: 10 s */
-    int64_t body_timeout_ns;     /* for a body, plus its bytes at body_rate_min: 30 s */
+    int64_t body_timeout_ns;     /* that a body may fall behind body_rate_min: 30 s */
     size_t body_rate_min;        /* bytes a second: 4096 */
     int64_t idle_timeout_ns;     /* between requests: 60 s */
     int64_t write_stall_ns;      /* without the client taking a byte: 30 s */

@@ -40,8 +40,10 @@ struct loop {
     struct event_base *base;
     struct event wake, turn_end;
     int wake_fd;
-    bool in_turn;
+    bool in_turn, in_tasks;
     int64_t now_ns; /* 0: not read in this turn */
+    uint64_t turn;  /* the number of this one */
+    /* tasks: of the next turn; tasks_running: of this one */
     struct task_list tasks, tasks_running;
     atomic_bool stop;
     struct inbox inbox;
@@ -210,11 +212,14 @@ static void run_tasks(struct loop *loop)
 {
     loop->tasks_running = loop->tasks;
     loop->tasks = (struct task_list){0};
+    loop->in_tasks = true;
     for (struct loop_task *task; (task = loop->tasks_running.head);) {
         loop->tasks_running.head = task->next;
         task->queued = false;
+        task->turn = loop->turn;
         task->fn(task->ctx);
     }
+    loop->in_tasks = false;
 }
 
 sl_status loop_turn(struct loop *loop, int64_t timeout_ns, struct sl_err *err)
@@ -226,6 +231,7 @@ sl_status loop_turn(struct loop *loop, int64_t timeout_ns, struct sl_err *err)
         return sl_err_set(err, SL_NOMEM, "loop: no memory for a timer");
     }
     loop->in_turn = true;
+    loop->turn++;
     loop->now_ns = 0;
     /* NONBLOCK alone would go on for as long as any descriptor is ready. */
     int rc = event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
@@ -260,14 +266,16 @@ int64_t loop_now_ns(struct loop *loop)
 void loop_queue_task(struct loop *loop, struct loop_task *task)
 {
     if (task->queued) return;
+    bool now = loop->in_tasks && task->turn != loop->turn;
+    struct task_list *list = now ? &loop->tasks_running : &loop->tasks;
     task->queued = true;
     task->next = NULL;
-    if (loop->tasks.head) {
-        loop->tasks.tail->next = task;
+    if (list->head) {
+        list->tail->next = task;
     } else {
-        loop->tasks.head = task;
+        list->head = task;
     }
-    loop->tasks.tail = task;
+    list->tail = task;
 }
 
 static void task_list_remove(struct task_list *list, const struct loop_task *task)

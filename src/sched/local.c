@@ -47,7 +47,8 @@ static sl_status init_parts(struct sched *sched)
     if (status == SL_OK) status = residency_init(&sched->residency, config, &sched->actions);
     if (status != SL_OK) return status;
     sched->running = sl_calloc(config->n_models_max, sizeof *sched->running);
-    if (!sched->running) return SL_NOMEM;
+    sched->n_suspects = sl_calloc(config->n_models_max, sizeof *sched->n_suspects);
+    if (!sched->running || !sched->n_suspects) return SL_NOMEM;
     for (uint32_t i = 0; i < config->n_models_max; i++)
         sched->running[i] = (struct index_list)INDEX_LIST_INIT;
     return SL_OK;
@@ -73,6 +74,7 @@ void sched_destroy(struct sched *sched)
 {
     if (!sched) return;
     sl_free(sched->running);
+    sl_free(sched->n_suspects);
     residency_done(&sched->residency);
     action_list_done(&sched->actions);
     request_queue_done(&sched->queue);
@@ -106,11 +108,23 @@ static void set_retry_after(struct sched *sched, uint64_t retry_after_ms)
 }
 
 /* Takes a waiting request out of the queue and forgets it. */
+static void clear_suspicion(struct sched *sched, struct request *request)
+{
+    if (request->suspect) sched->n_suspects[request->model]--;
+    request->suspect = false;
+}
+
+static void forget(struct sched *sched, uint32_t index)
+{
+    clear_suspicion(sched, &sched->table.requests[index]);
+    request_table_remove(&sched->table, index);
+}
+
 static void drop_waiting(struct sched *sched, uint32_t index)
 {
     uint32_t model = sched->table.requests[index].model;
     request_queue_remove(&sched->queue, index);
-    request_table_remove(&sched->table, index);
+    forget(sched, index);
     recount_waiting(sched, model);
 }
 
@@ -151,10 +165,21 @@ static void displace(struct sched *sched, const struct sched_event *event)
     }
 }
 
+/* While a model has suspects, one request at a time is without a token, so that the next death says
+ * whose it is. */
+static bool held_back(const struct sched *sched, uint32_t model)
+{
+    if (!sched->n_suspects[model]) return false;
+    for (uint32_t i = sched->running[model].head; i != INDEX_NONE; i = sched->table.links[i].next)
+        if (!sched->table.requests[i].proven) return true;
+    return false;
+}
+
 /* Then it does not matter how full the queue is. */
 static bool may_run_at_once(const struct sched *sched, uint32_t model)
 {
-    return sched->queue.models[model].n_waiting == 0 && !sched->capped && fresh_may_run(sched) &&
+    return sched->queue.models[model].n_waiting == 0 && !held_back(sched, model) &&
+           !sched->capped && fresh_may_run(sched) &&
            residency_free_slots(&sched->residency, model) > 0;
 }
 
@@ -234,6 +259,8 @@ static void on_progress(struct sched *sched, const struct sched_event *event)
     struct request *request = &sched->table.requests[index];
     if (request->state != REQUEST_RUNNING) return;
     request->n_strikes = 0;
+    request->proven = true;
+    clear_suspicion(sched, request);
     residency_success(&sched->residency, request->model);
 }
 
@@ -253,7 +280,7 @@ static void on_finished(struct sched *sched, const struct sched_event *event)
     request_queue_note_service(&sched->queue, model, sched->now_ns - request->dispatched_ns);
     residency_success(&sched->residency, model);
     end_run(sched, index);
-    request_table_remove(&sched->table, index);
+    forget(sched, index);
     residency_run_end(&sched->residency, model, sched->now_ns);
 }
 
@@ -304,19 +331,42 @@ static void on_load_failed(struct sched *sched, const struct sched_event *event)
     residency_load_failed(&sched->residency, event->model, event->reason, sched->now_ns);
 }
 
+/* Whom a death may be due to: requests without a token since their dispatch, or, when all have one,
+ * any. */
+struct blame {
+    bool unproven_only, shared;
+};
+
+static struct blame blame_for_death(const struct sched *sched, uint32_t model)
+{
+    uint32_t n = 0, n_unproven = 0;
+    for (uint32_t i = sched->running[model].head; i != INDEX_NONE; i = sched->table.links[i].next) {
+        n++;
+        n_unproven += !sched->table.requests[i].proven;
+    }
+    return (struct blame){n_unproven > 0, (n_unproven ? n_unproven : n) > 1};
+}
+
 /* One that ran on a worker which died: it goes back into the queue, or this was once too often. */
-static void strike(struct sched *sched, uint32_t index)
+static void strike(struct sched *sched, uint32_t index, const struct blame *blame)
 {
     struct request *request = &sched->table.requests[index];
+    bool blamed = !blame->unproven_only || !request->proven;
+    bool out = ++request->n_strikes >= sched->config.strikes_max;
     end_run(sched, index);
     if (request->state == REQUEST_CANCELLING) {
-        request_table_remove(&sched->table, index);
-    } else if (++request->n_strikes < sched->config.strikes_max) {
-        request_queue_push(&sched->queue, index);
-    } else {
+        forget(sched, index);
+    } else if (out && blamed && !blame->shared) {
         answer(sched, SCHED_FAIL, request, SL_INTERNAL, sched->reason);
         sched->ever.n_failed++;
-        request_table_remove(&sched->table, index);
+        forget(sched, index);
+    } else {
+        if (out) request->n_strikes = blamed ? 0 : sched->config.strikes_max - 1;
+        if (out && blamed && !request->suspect) {
+            request->suspect = true;
+            sched->n_suspects[request->model]++;
+        }
+        request_queue_push(&sched->queue, index);
     }
 }
 
@@ -328,7 +378,9 @@ static void on_worker_gone(struct sched *sched, const struct sched_event *event)
              "the worker died %u times in a row under this request: %.*s",
              sched->config.strikes_max, SCHED_REASON_MAX - 1, reason);
     residency_worker_gone(&sched->residency, model, event->reason, sched->now_ns);
-    while (!index_list_empty(&sched->running[model])) strike(sched, sched->running[model].head);
+    const struct blame blame = blame_for_death(sched, model);
+    while (!index_list_empty(&sched->running[model]))
+        strike(sched, sched->running[model].head, &blame);
     recount_waiting(sched, model);
 }
 
@@ -377,6 +429,7 @@ static bool dispatch_one(struct sched *sched, uint32_t model)
 {
     if (sched->queue.models[model].n_waiting == 0) return false;
     if (residency_free_slots(&sched->residency, model) == 0) return false;
+    if (held_back(sched, model)) return false;
     bool fresh_too = fresh_may_run(sched);
     uint32_t index = request_queue_pop(&sched->queue, model, fresh_too);
     sched->capped |= index == INDEX_NONE;
@@ -384,6 +437,7 @@ static bool dispatch_one(struct sched *sched, uint32_t model)
     struct request *request = &sched->table.requests[index];
     request->state = REQUEST_RUNNING;
     request->dispatched_ns = sched->now_ns;
+    request->proven = false;
     sched->ever.n_redispatched += request->n_attempts > 0;
     request->n_attempts++;
     sched->ever.n_dispatched++;

@@ -24,6 +24,8 @@ struct request {
     enum request_state state;
     uint32_t n_attempts; /* dispatches so far */
     uint32_t n_strikes;  /* workers that died on it since its last token */
+    bool proven;         /* has had a token since it was dispatched */
+    bool suspect;        /* one of several that a worker may have died of */
     uint32_t flow;       /* request_queue.c's: the tenant's line it stands in */
     uint32_t chain_next; /* of the hash chain, or of the free records */
 };

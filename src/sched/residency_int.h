@@ -1,5 +1,6 @@
 /* residency_int.h: what residency.c (life of one model) and residency_room.c (who gets the memory)
- * share. Included by these two only. */
+ * share. Included by these two only.
+ * Floor: sched.  Thread: one.  Allocates: nothing. */
 #pragma once
 #include "sched/residency.h"
 
@@ -10,9 +11,8 @@ struct residency_model {
     bool present;  /* it was added */
     bool removing; /* it goes when its worker is gone */
     bool pinned;
-    bool prefetch; /* wanted without a request, until loaded */
-    bool
-        load_refused; /* the worker said that it cannot load: arrivals are refused until retry_ns */
+    bool prefetch;     /* wanted without a request, until loaded */
+    bool load_refused; /* by the worker: arrivals are refused until retry_ns */
     bool exit_awaited; /* DRAINING: UNLOAD or KILL was given */
     bool killed;       /* DRAINING: KILL was given */
     bool wanting;      /* stands in the list */

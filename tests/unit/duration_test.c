@@ -18,7 +18,12 @@ static void reads_what_people_type(void **state)
         {"1.5s", 1500000000},
         {"500ms", 500000000},
         {"7us", 7000},
+        {"10µs", 10000},
+        {"10μs", 10000},
+        {".5s", 500000000},
+        {"+2s", 2000000000},
         {"2d", 172800000000000},
+        {"1w", 604800000000000},
         {"-1m", -60000000000},
     };
     (void)state;
@@ -31,8 +36,8 @@ static void reads_what_people_type(void **state)
 
 static void refuses_the_rest(void **state)
 {
-    static const char *const rows[] = {"",    "-",   "s",   "5 m", "5x",   "m5",
-                                       "1m5", "--1", "nan", "inf", "0x10", "1e5"};
+    static const char *const rows[] = {"",    "-",   "s",   "5 m",  "5x",  "m5", "1m5",    "--1",
+                                       "+-1", "nan", "inf", "0x10", "1e5", ".",  "1.2.3s", "1h-5m"};
     int64_t ns = 42;
     struct sl_err err = SL_ERR_INIT;
     (void)state;

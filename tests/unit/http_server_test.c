@@ -202,6 +202,32 @@ static void all_bodies_together_have_a_budget(void **state)
     end();
 }
 
+static void large_bodies_leave_room_for_small_ones(void **state)
+{
+    (void)state;
+    struct http_peer large, small;
+    size_t n = 600000;
+    char *body = malloc(n);
+    assert_non_null(body);
+    memset(body, 'b', n);
+    begin(&(struct http_server_cfg){.body_total_bytes_max = 1000000});
+    peer_connect(&f, &large);
+    peer_connect(&f, &small);
+    peer_send_str(&f, &peer, "POST /hold HTTP/1.1\r\n" H "Content-Length: 600000\r\n\r\n");
+    peer_send(&f, &peer, body, n);
+    FIXTURE_UNTIL(&f, f.n_held == 1);
+    peer_send_str(&f, &large, "POST /hold HTTP/1.1\r\n" H "Content-Length: 300000\r\n\r\n");
+    peer_send(&f, &large, body, 300000);
+    peer_expect(&f, &large, "HTTP/1.1 503 ");
+    peer_send_str(&f, &small, "POST /hold HTTP/1.1\r\n" H "Content-Length: 200000\r\n\r\n");
+    peer_send(&f, &small, body, 200000);
+    FIXTURE_UNTIL(&f, f.n_held == 2);
+    peer_done(&large);
+    peer_done(&small);
+    free(body);
+    end();
+}
+
 static void large_bodies_go_both_ways(void **state)
 {
     (void)state;
@@ -404,6 +430,7 @@ int main(void)
         cmocka_unit_test(refusals_are_errors_in_json_and_close),
         cmocka_unit_test(expect_100_is_answered_only_when_the_client_waits),
         cmocka_unit_test(all_bodies_together_have_a_budget),
+        cmocka_unit_test(large_bodies_leave_room_for_small_ones),
         cmocka_unit_test(large_bodies_go_both_ways),
         cmocka_unit_test(head_and_204_have_no_body),
         cmocka_unit_test(http_1_0_closes_unless_asked),

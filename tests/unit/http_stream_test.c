@@ -161,6 +161,7 @@ static void a_late_close_handler_is_told_too(void **state)
     FIXTURE_UNTIL(&f, fixture_stats(&f).n_client_gone == 1);
     assert_true(http_exchange_is_closed(x));
     assert_int_equal(http_stream_begin(x, 200, NULL), SL_CANCELLED);
+    assert_int_equal(http_stream_write(x, "more", 4), SL_CANCELLED);
     assert_memory_equal(http_exchange_request(x)->peer, "127.0.0.1:", 10);
     http_exchange_set_close_handler(x, on_drain, &f); /* any handler that only counts */
     assert_int_equal(f.n_drains, 0);
@@ -232,6 +233,20 @@ static void a_trickle_does_not_help(void **state)
     peer_send_str(&f, &peer, "GET / HTTP/1.1\r\nX: ");
     FIXTURE_UNTIL(&f, (peer_send_str(&f, &peer, "a"), peer_read(&peer), peer.closed));
     assert_memory_equal(peer.got, "HTTP/1.1 408", 12);
+    end();
+}
+
+/* What comes fast buys no time to hold on to it. */
+static void a_fast_body_without_its_end_is_refused(void **state)
+{
+    (void)state;
+    static char most[90000];
+    begin(&(struct http_server_cfg){
+        .body_timeout_ns = 20 * MS, .body_rate_min = 1, .linger_ns = 20 * MS});
+    peer_send_str(&f, &peer, "POST / HTTP/1.1\r\n" H "Content-Length: 90001\r\n\r\n");
+    peer_send(&f, &peer, most, sizeof most);
+    peer_expect(&f, &peer, "HTTP/1.1 408 Request Timeout\r\n");
+    assert_int_equal(fixture_stats(&f).rejected[HTTP_REJECT_BODY_TIMEOUT], 1);
     end();
 }
 
@@ -313,6 +328,32 @@ static void busy_connections_make_the_next_wait(void **state)
     fixture_stop(&f);
 }
 
+/* Each client is within its own limits, but all together hold too much: the worst one goes. */
+static void unsent_output_of_all_has_a_limit(void **state)
+{
+    (void)state;
+    static char piece[1000000];
+    struct http_peer modest;
+    struct http_exchange *greedy_x = begin_hold(
+        &(struct http_server_cfg){.stream_backlog_max = 100 << 20, .out_total_bytes_max = 1 << 20});
+    peer_connect(&f, &modest);
+    peer_send_str(&f, &modest, "GET /hold HTTP/1.1\r\n" H "\r\n");
+    FIXTURE_UNTIL(&f, f.n_held == 2);
+    struct http_exchange *modest_x = f.held[1];
+    assert_int_equal(http_stream_begin(greedy_x, 200, NULL), SL_OK);
+    assert_int_equal(http_stream_begin(modest_x, 200, NULL), SL_OK);
+    for (int i = 0; i < 50 && !f.n_closed; i++) {
+        assert_int_equal(http_stream_write(greedy_x, piece, sizeof piece), SL_OK);
+        fixture_turn(&f);
+    }
+    FIXTURE_UNTIL(&f, f.n_closed == 1);
+    assert_int_equal(fixture_stats(&f).n_write_stalled, 1);
+    http_stream_end(modest_x);
+    peer_expect(&f, &modest, "\r\n\r\n0\r\n\r\n");
+    peer_done(&modest);
+    end();
+}
+
 #define MANY 1000
 
 static void idle_connections_cost_little(void **state)
@@ -349,10 +390,12 @@ int main(void)
         cmocka_unit_test(destroying_the_server_tells_and_frees),
         cmocka_unit_test(slow_heads_and_bodies_get_408),
         cmocka_unit_test(a_trickle_does_not_help),
+        cmocka_unit_test(a_fast_body_without_its_end_is_refused),
         cmocka_unit_test(idle_connections_are_closed_quietly),
         cmocka_unit_test(a_long_answer_is_no_timeout),
         cmocka_unit_test(the_oldest_idle_connection_makes_room),
         cmocka_unit_test(busy_connections_make_the_next_wait),
+        cmocka_unit_test(unsent_output_of_all_has_a_limit),
         cmocka_unit_test(idle_connections_cost_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

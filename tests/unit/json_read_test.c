@@ -257,6 +257,35 @@ static void a_million_open_brackets_are_refused(void **state)
     free(text);
 }
 
+/* "[[],[],...]" with n values in all. Returns its length. */
+static size_t crowd(char *text, size_t n)
+{
+    size_t at = 0;
+    for (size_t i = 0; i + 1 < n; i++) {
+        memcpy(text + at, i ? ",[]" : "[[]", 3);
+        at += 3;
+    }
+    text[at] = ']';
+    return at + 1;
+}
+
+static void too_many_values_are_refused(void **state)
+{
+    (void)state;
+    char *text = malloc(3 * (SL_JSON_READ_VALUES_MAX + 1) + 1);
+    assert_non_null(text);
+    struct sl_json_value *root = parse(text, crowd(text, SL_JSON_READ_VALUES_MAX));
+    assert_int_equal(sl_json_size(root), SL_JSON_READ_VALUES_MAX - 1);
+    sl_json_free(root);
+    struct sl_err err;
+    uint64_t live = sl_mem_live();
+    size_t n = crowd(text, SL_JSON_READ_VALUES_MAX + 1);
+    assert_int_equal(sl_json_parse(text, n, &root, &err), SL_LIMIT);
+    assert_non_null(strstr(err.text, "too many values"));
+    assert_int_equal(sl_mem_live(), live);
+    free(text);
+}
+
 static const char SAMPLE[] = "{\"model\":\"m\",\"n\":[1,-2.5,1e+300,null,true,false],"
                              "\"text\":\"q\\\"\\n\\u0000\xf0\x9f\x98\x80\",\"esc\\u0000\\n\":{},"
                              "\"deep\":[[{\"a\":[{}]}]]}";
@@ -316,6 +345,7 @@ int main(void)
         cmocka_unit_test(errors_say_where_and_what),
         cmocka_unit_test(depth_is_limited_and_can_be_written),
         cmocka_unit_test(a_million_open_brackets_are_refused),
+        cmocka_unit_test(too_many_values_are_refused),
         cmocka_unit_test(what_was_read_writes_the_same),
         cmocka_unit_test(every_allocation_may_fail),
     };

@@ -37,9 +37,13 @@ static void turn(int64_t timeout_ns)
 }
 
 #define UNTIL(condition) \
-    for (int64_t until_ns = sl_now_ns() + WAIT_NS; !(condition); turn(MS)) { \
-        assert_true(sl_now_ns() < until_ns); \
-    }
+    do { \
+        int64_t until_ns = sl_now_ns() + WAIT_NS; \
+        while (!(condition)) { \
+            assert_true(sl_now_ns() < until_ns); \
+            turn(MS); \
+        } \
+    } while (0)
 
 static void count(void *ctx)
 {
@@ -176,6 +180,42 @@ static void tasks_end_the_turn_and_do_not_wait(void **state)
     turn(-1);
     turn(-1);
     assert_int_equal(again.n, 3);
+    assert_int_equal(n_cancelled, 0);
+}
+
+struct chain {
+    struct loop_task task;
+    struct chain *next; /* queued by this one */
+    int n;
+};
+
+static void run_link(void *ctx)
+{
+    struct chain *link = ctx;
+    link->n++;
+    if (link->next) loop_queue_task(loop, &link->next->task);
+}
+
+static void tasks_that_tasks_queue_run_once_in_the_turn(void **state)
+{
+    (void)state;
+    struct chain second = {.task = {.fn = run_link, .ctx = &second}};
+    struct chain first = {.task = {.fn = run_link, .ctx = &first}, .next = &second};
+    int n_cancelled = 0;
+    struct loop_task last = {.fn = count, .ctx = &n_cancelled};
+    second.next = &first; /* which has run by then: its next time is the next turn */
+    loop_queue_task(loop, &first.task);
+    turn(-1);
+    assert_int_equal(first.n, 1);
+    assert_int_equal(second.n, 1);
+    second.next = NULL;
+    turn(-1); /* would hang if it waited */
+    assert_int_equal(first.n, 2);
+    assert_int_equal(second.n, 2);
+    loop_queue_task(loop, &last);
+    loop_cancel_task(loop, &last);
+    turn(0);
+    assert_int_equal(first.n, 2);
     assert_int_equal(n_cancelled, 0);
 }
 
@@ -322,6 +362,7 @@ int main(void)
         TEST(callbacks_may_destroy_their_object),
         TEST(watches_see_what_they_ask_for),
         TEST(tasks_end_the_turn_and_do_not_wait),
+        TEST(tasks_that_tasks_queue_run_once_in_the_turn),
         TEST(posts_of_each_thread_keep_their_order),
         TEST(a_full_inbox_is_busy),
         TEST(run_ends_when_another_thread_stops_it),

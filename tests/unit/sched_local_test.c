@@ -366,6 +366,37 @@ static void two_deaths_without_a_token_are_enough(void **state)
     assert_non_null(strstr(fail->reason, "it was tested"));
 }
 
+/* Three run, the worker dies twice before any has a token: which of them is it? */
+static void one_of_several_is_found_out_alone(void **state)
+{
+    (void)state;
+    make_ready(3);
+    for (uint64_t id = 1; id <= 3; id++) drive_arrive(&drive, id, 0, SCHED_STANDARD);
+    die_and_recover();
+    assert_int_equal(drive_count(&drive, SCHED_DISPATCH), 3);
+    die_and_recover();
+    assert_int_equal(drive_count(&drive, SCHED_DISPATCH), 1);
+    assert_non_null(drive_find(&drive, SCHED_DISPATCH, 1));
+    drive_arrive(&drive, 4, 0, SCHED_INTERACTIVE);
+    assert_int_equal(drive_count(&drive, SCHED_DISPATCH), 0);
+    drive_request(&drive, SCHED_PROGRESS, 1);
+    assert_int_equal(drive_count(&drive, SCHED_DISPATCH), 1);
+    drive_request(&drive, SCHED_PROGRESS, 4);
+    assert_non_null(drive_find(&drive, SCHED_DISPATCH, 2));
+    die_and_recover(); /* under 2, which is alone without a token */
+    assert_int_equal(drive_count(&drive, SCHED_DISPATCH), 1);
+    while (!drive_find(&drive, SCHED_DISPATCH, 2)) {
+        for (uint64_t id = 1; id <= 4; id++)
+            if (drive_find(&drive, SCHED_DISPATCH, id)) {
+                drive_request(&drive, SCHED_PROGRESS, id);
+                break;
+            }
+    }
+    drive_about(&drive, SCHED_WORKER_DIED, 0);
+    assert_int_equal(drive_count(&drive, SCHED_FAIL), 1);
+    assert_non_null(drive_find(&drive, SCHED_FAIL, 2));
+}
+
 static void a_token_clears_the_strikes(void **state)
 {
     (void)state;
@@ -489,6 +520,7 @@ int main(void)
         RULE(a_cancelled_running_one_keeps_its_slot_until_given_back),
         RULE(a_death_is_survived_at_the_head_of_the_class),
         RULE(two_deaths_without_a_token_are_enough),
+        RULE(one_of_several_is_found_out_alone),
         RULE(a_token_clears_the_strikes),
         RULE(a_cancelled_one_is_not_taken_up_again),
         RULE(one_under_way_does_not_expire),

@@ -16,8 +16,8 @@ static void spans_count_from_now(void **state)
     static const struct {
         const char *text;
         int64_t ms;
-    } cases[] = {{"0s", 0},         {"90s", 90000},      {"45m", 2700000},
-                 {"12h", 43200000}, {"30d", 2592000000}, {"2w", 1209600000}};
+    } cases[] = {{"0s", 0},           {"90s", 90000},     {"45m", 2700000},  {"12h", 43200000},
+                 {"30d", 2592000000}, {"2w", 1209600000}, {"1h30m", 5400000}};
     int64_t t;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(time_arg_past("since", cases[i].text, NOW_MS, &t, NULL), SL_OK);
@@ -42,6 +42,8 @@ static void all_else_is_refused(void **state)
     (void)state;
     static const char *const bad[] = {"",
                                       "7",
+                                      "7.",
+                                      "1h30",
                                       "d",
                                       "7x",
                                       "7dd",

@@ -82,7 +82,7 @@ static void check_golden(const char *name, const char *kind)
     const char *root = getenv("STARLANE_SHARED");
     snprintf(path, sizeof path, "%s/data/tokenizers/%s", root ? root : STARLANE_SHARED, name);
     struct gguf_file *file;
-    struct tokenizer *tok;
+    struct tokenizer *tok = NULL;
     struct sl_err err = SL_ERR_INIT;
     if (gguf_open(path, &file, &err) != SL_OK || tokenizer_create(file, &tok, &err) != SL_OK)
         fail_msg("%s", err.text);

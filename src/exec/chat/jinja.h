@@ -23,13 +23,12 @@ struct jinja_limits {
     int64_t range_items; /* of range(), as in jinja2's sandbox */
 };
 
-#define JINJA_SOURCE_BYTES_MAX (1u << 20) /* the longest template in use has 30 KB */
-#define JINJA_MEMORY_BYTES_MAX \
-    (256u << 20)                           /* some 20 copies of the longest prompt, 10 MB of text */
-#define JINJA_OUTPUT_BYTES_MAX (32u << 20) /* past any context */
-#define JINJA_STEPS_MAX 10000000           /* gpt-oss needs a million for 400 messages; under 1 s */
-#define JINJA_DEPTH_MAX 640                /* 100 macro calls deep; fits a stack of 2 MB */
-#define JINJA_RANGE_MAX 100000             /* MAX_RANGE of jinja2.sandbox */
+#define JINJA_SOURCE_BYTES_MAX (1u << 20)   /* the longest template in use has 30 KB */
+#define JINJA_MEMORY_BYTES_MAX (256u << 20) /* some 20 copies of the longest prompt, 10 MB */
+#define JINJA_OUTPUT_BYTES_MAX (32u << 20)  /* past any context */
+#define JINJA_STEPS_MAX 10000000 /* gpt-oss needs a million for 400 messages; under 1 s */
+#define JINJA_DEPTH_MAX 640      /* 100 macro calls deep; fits a stack of 2 MB */
+#define JINJA_RANGE_MAX 100000   /* MAX_RANGE of jinja2.sandbox */
 
 extern const struct jinja_limits jinja_limits_default;
 
