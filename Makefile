@@ -22,7 +22,7 @@ BUILD_IN = JOBS=$(JOBS) scripts/build.sh
 TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
           $(if $(FILTER),--filter $(FILTER)) --build
 
-.PHONY: all demo test check bench asan tsan fuzz install clean distclean format deps deps-peer help
+.PHONY: all demo test check bench bench-service asan tsan fuzz install clean distclean format deps deps-peer help
 .DEFAULT_GOAL := all
 
 all: ## set up dependencies and build build/starlane
@@ -47,6 +47,11 @@ check: ## format, lint, floors, headers, third parties, function lengths
 bench: deps-peer ## measure speed side by side with llama.cpp on the same ggml
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/bench.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
+
+bench-service: deps-peer ## measure the service: shared prefixes beside llama-server, the gateway's own latency
+	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) bench/serve_prefix.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
+	@$(PYTHON) bench/gateway.py --starlane $(BUILD)/starlane
 
 asan: deps-test ## the tests under AddressSanitizer and UBSan
 	@$(BUILD_IN) build-asan $(OPTIONS) $(SANITIZE)=address,undefined
