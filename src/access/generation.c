@@ -369,6 +369,14 @@ static sl_status on_started(struct generation_part *part, const struct node_even
     return status;
 }
 
+/* The text is valid UTF-8: every byte that does not continue a character begins one. */
+static size_t count_characters(const char *text, size_t n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
 static sl_status on_token(struct generation_choice *choice, const struct node_event *event)
 {
     struct generation *g = choice->generation;
@@ -386,7 +394,7 @@ static sl_status on_token(struct generation_choice *choice, const struct node_ev
     if (status == SL_OK) status = push_text(choice, event->text, event->n_text);
     choice->n_tokens++;
     choice->n_thinking += choice->thinking;
-    choice->text_offset += event->n_text;
+    choice->text_offset += count_characters(event->text, event->n_text);
     return status;
 }
 

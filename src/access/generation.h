@@ -43,7 +43,7 @@ struct generation_choice {
     bool thinking; /* what came last was reasoning */
     int64_t last_token_ns;
     int32_t n_tokens, n_thinking; /* seen; of them, within reasoning */
-    size_t text_offset;           /* completions: bytes of text before the next token */
+    size_t text_offset;           /* completions: characters before the next token */
 };
 
 struct generation_shape {

@@ -145,7 +145,7 @@ struct node_event {
 };
 typedef void (*node_event_fn)(void *ctx, const struct node_event *event);
 
-/* Accepts or refuses at once: NOT_FOUND (no such model, and which are near), BUSY (the queue is
+/* Accepts or refuses at once: NOT_FOUND (no such model, and how to get it), BUSY (the queue is
  * full; *retry_after_ms says when to come again), INVALID, LIMIT, NOMEM, CORRUPT (the model
  * file). */
 SL_CHECK sl_status node_submit(struct node *node, const struct node_submit *req,

@@ -107,7 +107,6 @@ static void set_retry_after(struct sched *sched, uint64_t retry_after_ms)
     sched->actions.items[sched->actions.len - 1].retry_after_ms = retry_after_ms;
 }
 
-/* Takes a waiting request out of the queue and forgets it. */
 static void clear_suspicion(struct sched *sched, struct request *request)
 {
     if (request->suspect) sched->n_suspects[request->model]--;
@@ -120,6 +119,7 @@ static void forget(struct sched *sched, uint32_t index)
     request_table_remove(&sched->table, index);
 }
 
+/* Takes a waiting request out of the queue and forgets it. */
 static void drop_waiting(struct sched *sched, uint32_t index)
 {
     uint32_t model = sched->table.requests[index].model;

@@ -3,12 +3,15 @@
 The runner sets STARLANE_BIN, STARLANE_SHARED and STARLANE_MODELS; by hand, after `make`, plain
 `pytest tests/e2e` finds them by itself.
 """
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 
 import pytest
+
+from service import Service
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = pathlib.Path(os.environ.get("STARLANE_BIN", ROOT / "build/starlane"))
@@ -75,3 +78,20 @@ def golden(relative):
     """A file of tests/golden, or of the shared folder it was copied from."""
     own = ROOT / "tests/golden" / relative
     return own if own.exists() else shared_path(pathlib.Path("golden") / relative)
+
+
+@pytest.fixture
+def serve(starlane):
+    """Starts services that end with the test: serve("starling", "--threads", 1)."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(
+            Service(starlane, *arguments, **options))
+
+
+@pytest.fixture(scope="module")
+def starling_service(tmp_path_factory):
+    """A service with the bundled model loaded and the scripted engine allowed, shared by the tests
+    of a module."""
+    starlane = Starlane(tmp_path_factory.mktemp("service") / "home")
+    with Service(starlane, "starling", "--threads", 1, "--echo") as service:
+        yield service

@@ -12,7 +12,7 @@ import time
 import urllib.parse
 
 DEADLINE_S = 120
-"""For anything that is waited for: generous, because machines under load and sanitizers are slow."""
+"""For all that is waited for: generous, because machines under load and sanitizers are slow."""
 
 
 def wait_for(condition, what, seconds=DEADLINE_S):

@@ -73,8 +73,8 @@ static const char *const CALLS[] = {
     "<tool_call>\n{\"name\":\"f\",\"arguments\":{\"a\":\"ä\"}}\n</tool_call>",
     "<|python_tag|>{\"name\":\"f\",\"parameters\":{\"a\":[]}}",
     "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"a\":{}}}]",
-    "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```"
-    "<｜tool▁call▁end｜>",
+    ("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```"
+     "<｜tool▁call▁end｜>"),
     "<|channel|>commentary to=functions.f<|message|>{\"a\":1}<|call|>",
 };
 

@@ -24,6 +24,7 @@ enum life { UNBORN, WAITING, RETRYING, RUNNING, CANCELLING, ENDED };
 struct shadow_request {
     enum life life;
     uint32_t model, n_strikes, n_attempts;
+    bool proven, suspect;
     int64_t deadline_ns;
 };
 
@@ -48,17 +49,41 @@ static unsigned n_seen[SCHED_ACTION_KIND_COUNT];
 
 /* --- what an event means to the shadow --- */
 
+/* Requests that the worker of this model may die of: those without a token, or else all. */
+static unsigned shadow_blamed(const struct world *world, uint32_t number, bool *out_unproven_only)
+{
+    unsigned n = 0, n_unproven = 0;
+    for (size_t i = 0; i < world->n_requests; i++) {
+        const struct shadow_request *request = &world->requests[i];
+        bool runs = request->life == RUNNING || request->life == CANCELLING;
+        if (request->model != number || !runs) continue;
+        n++;
+        n_unproven += !request->proven;
+    }
+    *out_unproven_only = n_unproven > 0;
+    return n_unproven ? n_unproven : n;
+}
+
+static void shadow_strike(const struct world *world, struct shadow_request *request, bool alone,
+                          bool unproven_only)
+{
+    bool blamed = !unproven_only || !request->proven;
+    request->life = RETRYING;
+    if (++request->n_strikes < world->config.strikes_max || (blamed && alone)) return;
+    request->n_strikes = blamed ? 0 : world->config.strikes_max - 1;
+    request->suspect |= blamed;
+}
+
 static void shadow_worker_gone(struct world *world, uint32_t number)
 {
     struct shadow_model *model = &world->models[number];
     if (!model->worker) return;
+    bool unproven_only, alone = shadow_blamed(world, number, &unproven_only) == 1;
     for (size_t i = 0; i < world->n_requests; i++) {
         struct shadow_request *request = &world->requests[i];
         if (request->model != number) continue;
         if (request->life == CANCELLING) request->life = ENDED;
-        if (request->life != RUNNING) continue;
-        request->n_strikes++;
-        request->life = RETRYING;
+        if (request->life == RUNNING) shadow_strike(world, request, alone, unproven_only);
     }
     if (model->removing) model->added = false;
     model->worker = model->ready = model->end_awaited = model->removing = false;
@@ -74,6 +99,14 @@ static void shadow_finished(struct world *world, uint64_t id)
         world->models[request->model].n_running--;
     if (request->life == RUNNING || request->life == CANCELLING || request->life == RETRYING)
         request->life = ENDED;
+}
+
+static void shadow_progress(struct world *world, uint64_t id)
+{
+    if (id >= world->n_requests || world->requests[id].life != RUNNING) return;
+    world->requests[id].n_strikes = 0;
+    world->requests[id].proven = true;
+    world->requests[id].suspect = false;
 }
 
 static void shadow_cancel(struct world *world, uint64_t id)
@@ -114,10 +147,7 @@ static void shadow_event(struct world *world, const struct sched_event *event)
                 world->now_ns + world->config.queue_timeout_ns;
         break;
     case SCHED_CANCEL: shadow_cancel(world, event->request); break;
-    case SCHED_PROGRESS:
-        if (event->request < world->n_requests && world->requests[event->request].life == RUNNING)
-            world->requests[event->request].n_strikes = 0;
-        break;
+    case SCHED_PROGRESS: shadow_progress(world, event->request); break;
     case SCHED_FINISHED: shadow_finished(world, event->request); break;
     case SCHED_MODEL_ADD: shadow_add(world, event); break;
     case SCHED_MODEL_REMOVE:
@@ -144,6 +174,19 @@ static uint64_t shadow_bytes(const struct world *world)
     return bytes;
 }
 
+/* With a suspect among them, at most one request of a model may be without a token. */
+static void check_quarantine(const struct world *world, uint32_t number)
+{
+    unsigned n_suspects = 0, n_unproven = 0;
+    for (size_t i = 0; i < world->n_requests; i++) {
+        const struct shadow_request *request = &world->requests[i];
+        if (request->model != number || request->life == UNBORN || request->life == ENDED) continue;
+        n_suspects += request->suspect;
+        n_unproven += (request->life == RUNNING || request->life == CANCELLING) && !request->proven;
+    }
+    assert_true(!n_suspects || n_unproven <= 1);
+}
+
 static void check_dispatch(struct world *world, const struct sched_action *action)
 {
     struct shadow_request *request = &world->requests[action->request];
@@ -157,6 +200,8 @@ static void check_dispatch(struct world *world, const struct sched_action *actio
     assert_true(model->n_running < model->n_slots);
     model->n_running++;
     request->life = RUNNING;
+    request->proven = false;
+    check_quarantine(world, action->model);
 }
 
 static void check_answer(struct world *world, const struct sched_action *action)

@@ -118,7 +118,7 @@ static bool check_shared(const char *path, bool has_all_bytes)
     char full[4096];
     const char *root = getenv("STARLANE_SHARED");
     struct gguf_file *file;
-    struct tokenizer *tok;
+    struct tokenizer *tok = NULL;
     struct sl_err err = SL_ERR_INIT;
     snprintf(full, sizeof full, "%s/data/%s", root ? root : STARLANE_SHARED, path);
     sl_status status = gguf_open(full, &file, &err);

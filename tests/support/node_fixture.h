@@ -42,6 +42,7 @@ struct node_fixture {
     struct store *store;
     struct node_cfg cfg;
     struct node *node;
+    int64_t end_ns; /* past it a turn fails the test: it waits in vain */
 };
 
 /* A loop, a store in temp_dir's folder (which must be set up) and a configuration to be changed. */
@@ -63,8 +64,9 @@ void ask_cancel(struct ask *ask);
 bool ask_ended(const struct ask *ask);
 bool ask_has_token(const struct ask *ask); /* of its first choice */
 
-void turn(struct node_fixture *f); /* one turn of the loop, 5 ms at most */
-/* Turns until it is true; fails the test after a minute. */
+void turn(struct node_fixture
+              *f); /* one turn of the loop, 5 ms at most; fails the test after two minutes */
+/* Turns until it is true; fails the test when the request ends before. */
 void wait_until(struct node_fixture *f, bool (*is)(const struct ask *ask), const struct ask *ask);
 void finish(struct node_fixture *f, struct ask *ask); /* to its DONE; fails on FAILED */
 

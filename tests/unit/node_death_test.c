@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -44,7 +46,7 @@ static void wait_for_state(struct node_fixture *f, const char *name, const char 
 
 static void test_killed_in_the_middle(void **state)
 {
-    static const char model[] = "echo:?tokens=600&pace_us=1000";
+    static const char model[] = "echo:?tokens=602&pace_us=1000";
     struct node_fixture f;
     struct ask a[3];
     struct node_stats stats;
@@ -52,7 +54,7 @@ static void test_killed_in_the_middle(void **state)
     node_fixture_init(&f);
     node_fixture_start(&f);
     static const char *const texts[] = {"abc", "o\xc3\xbc", "0123456789"};
-    static const size_t lengths[] = {600, 599, 600}; /* the last byte would be half a character */
+    static const size_t lengths[] = {602, 601, 602}; /* the last byte would be half a character */
     for (int i = 0; i < 3; i++) {
         struct node_submit submit = ask_for(model, texts[i]);
         submit.n_choices = i + 1;
@@ -64,8 +66,8 @@ static void test_killed_in_the_middle(void **state)
         finish(&f, &a[i]);
         for (int c = 0; c <= i; c++) {
             check_repeats(&a[i].choices[c], texts[i], lengths[i]);
-            assert_int_equal(a[i].choices[c].n_tokens, 600);
-            assert_int_equal(a[i].choices[c].n_generated, 600);
+            assert_int_equal(a[i].choices[c].n_tokens, 602);
+            assert_int_equal(a[i].choices[c].n_generated, 602);
         }
         assert_int_equal(a[i].end.n_attempts, 2);
         assert_int_equal(a[i].n_started, 1);
@@ -388,15 +390,12 @@ static void write_file(const char *path, const void *bytes, size_t n)
     assert_int_equal(fclose(file), 0);
 }
 
-/* A worker that loads and then tells of requests that do not exist, for as long as the script says.
- */
-static void make_impostor(char path[TEMP_PATH_MAX])
+/* What a worker says once it has loaded. */
+static void write_greeting(void)
 {
     struct wire_msg loaded = {.type = WIRE_LOADED, .loaded = {.weight_bytes = 1}};
-    char script[4 * TEMP_PATH_MAX];
-    struct sl_buf greeting, events;
+    struct sl_buf greeting;
     sl_buf_init(&greeting, 1 << 20);
-    sl_buf_init(&events, 1 << 20);
     loaded.loaded.info = (struct engine_info){.architecture = "none",
                                               .name = "",
                                               .bos_text = "",
@@ -404,10 +403,20 @@ static void make_impostor(char path[TEMP_PATH_MAX])
                                               .quantization = "",
                                               .n_seqs_max = 1};
     add_frame(&greeting, &loaded);
-    add_events(&events);
     write_file(temp_path("greeting"), greeting.data, greeting.len);
-    write_file(temp_path("events"), events.data, events.len);
     sl_buf_done(&greeting);
+}
+
+/* A worker that loads and then tells of requests that do not exist, for as long as the script says.
+ */
+static void make_impostor(char path[TEMP_PATH_MAX])
+{
+    char script[4 * TEMP_PATH_MAX];
+    struct sl_buf events;
+    sl_buf_init(&events, 1 << 20);
+    add_events(&events);
+    write_greeting();
+    write_file(temp_path("events"), events.data, events.len);
     sl_buf_done(&events);
     int n = snprintf(script, sizeof script, "#!/bin/sh\ncat '%s' >&3\n", temp_path("greeting"));
     n += snprintf(script + n, sizeof script - (size_t)n,
@@ -439,6 +448,85 @@ static void test_events_of_nobody(void **state)
     node_fixture_done(&f);
 }
 
+/* Its worker dies with the answer as its last words, when it was to be unloaded anyway; and from
+ * within the answer the owner asks again. */
+struct echo_of_itself {
+    struct node_fixture f;
+    struct node_submit submit;
+    struct ask again;
+};
+
+static void ask_again(void *ctx, const struct node_event *event)
+{
+    struct echo_of_itself *t = ctx;
+    if (event->type == NODE_EVENT_DONE) ask(&t->f, &t->again, &t->submit);
+}
+
+static void make_dying_worker(char path[TEMP_PATH_MAX])
+{
+    const struct engine_usage usage = {.n_prompt = 3, .n_generated = 0};
+    struct wire_event events[] = {{.type = WIRE_EVENT_ACCEPTED, .id = 1 << 5, .text = ""},
+                                  {.type = WIRE_EVENT_ENGINE, .id = 1 << 5}};
+    const struct wire_msg msg = {.type = WIRE_EVENTS, .events = {.v = events, .n = 2}};
+    struct sl_buf done;
+    char greeting[TEMP_PATH_MAX], go[TEMP_PATH_MAX], answer[TEMP_PATH_MAX];
+    char script[6 * TEMP_PATH_MAX];
+    const char *real = getenv("STARLANE_BIN");
+    events[1].engine = (struct engine_event){
+        .type = ENGINE_EVENT_DONE, .id = 1 << 5, .text = "", .message = "", .usage = &usage};
+    sl_buf_init(&done, 1 << 20);
+    add_frame(&done, &msg);
+    write_greeting();
+    (void)snprintf(greeting, sizeof greeting, "%s", temp_path("greeting"));
+    (void)snprintf(go, sizeof go, "%s", temp_path("go"));
+    (void)snprintf(answer, sizeof answer, "%s", temp_path("answer"));
+    write_file(answer, done.data, done.len);
+    sl_buf_done(&done);
+    int n = snprintf(script, sizeof script,
+                     "#!/bin/sh\n[ -e '%s' ] && exec '%s' worker echo\ncat '%s' >&3\n"
+                     "while [ ! -e '%s' ]; do sleep 0.01; done\nexec cat '%s' >&3\n",
+                     go, real ? real : STARLANE_BIN, greeting, go, answer);
+    (void)snprintf(path, TEMP_PATH_MAX, "%s", temp_path("dying"));
+    write_file(path, script, (size_t)n);
+    assert_int_equal(chmod(path, 0700), 0);
+}
+
+static void test_dies_with_the_answer(void **state)
+{
+    struct echo_of_itself t;
+    struct node_model found;
+    struct node_request *request;
+    struct sl_err err = SL_ERR_INIT;
+    int64_t retry_after_ms;
+    char dying[TEMP_PATH_MAX];
+    siginfo_t info;
+    (void)state;
+    node_fixture_init(&t.f);
+    make_dying_worker(dying);
+    t.f.cfg.worker_binary = dying;
+    node_fixture_start(&t.f);
+    t.submit = ask_for("echo:", "abc");
+    t.submit.keep_alive_ns = 0;
+    t.again.handle = NULL;
+    assert_int_equal(
+        node_submit(t.f.node, &t.submit, ask_again, &t, &request, &retry_after_ms, &err), SL_OK);
+    do turn(&t.f);
+    while (!model_state(&t.f, "echo:", &found) || !found.n_running);
+    turn(&t.f);
+    write_file(temp_path("go"), "", 0);
+    assert_int_equal(waitid(P_PID, (id_t)found.pid, &info, WEXITED | WNOWAIT), 0);
+    while (!t.again.handle) turn(&t.f);
+    finish(&t.f, &t.again);
+    assert_string_equal(t.again.choices[0].text, "abc");
+    assert_int_equal(t.again.end.n_attempts, 1);
+    assert_true(model_state(&t.f, "echo:", &found));
+    assert_int_equal(found.n_loads, 2);
+    struct node_stats stats;
+    node_stats_get(t.f.node, &stats);
+    assert_int_equal(stats.n_crashes, 0);
+    node_fixture_done(&t.f);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, temp_dir_setup, temp_dir_teardown)
 
 int main(void)
@@ -457,6 +545,7 @@ int main(void)
         TEST(test_missing_executable),
         TEST(test_hung_worker),
         TEST(test_events_of_nobody),
+        TEST(test_dies_with_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

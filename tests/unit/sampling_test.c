@@ -1,4 +1,4 @@
-/* sampling_test.c: how fields of requests become a sampler's settings, and how wrong ones are named. */
+/* sampling_test.c: how fields of requests become a sampler's settings, how wrong ones are named. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
