@@ -93,15 +93,7 @@ static sl_status print_answer(const struct session *s, const struct answer *answ
         if (s->cfg->terminal) run_report_line(talk, answer, talk->o->quiet);
         return status;
     }
-    struct sl_buf out;
-    sl_buf_init(&out, FILE_BYTES_MAX);
-    sl_status status = run_report_json(&report, &out);
-    if (status == SL_OK)
-        status = cli_write(out.data, out.len, err);
-    else
-        (void)sl_err_set(err, status, "the answer as JSON: %s", sl_status_text(status));
-    sl_buf_done(&out);
-    return status;
+    return run_report_print_json(&report, err);
 }
 
 /* What failed or was stopped before it said anything leaves no trace in the conversation. */

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "cli/client.h"
+#include "cli/client_options.h"
 #include "cli/commands.h"
 #include "cli/table.h"
 #include "cli/time_text.h"
@@ -16,10 +17,7 @@ struct options {
 };
 
 static const struct sl_opt opts[] = {
-    {"server", 0, SL_OPT_STRING, offsetof(struct options, server), 0, 0, "URL", NULL, NULL,
-     "The server to ask, instead of $STARLANE_HOST or the one on this machine."},
-    {"api-key", 0, SL_OPT_STRING, offsetof(struct options, api_key), 0, 0, "KEY", NULL, NULL,
-     "Its key, instead of $STARLANE_API_KEY."},
+    CLIENT_OPTIONS(struct options, server, api_key),
     {"json", 0, SL_OPT_BOOL, offsetof(struct options, json), 0, 0, NULL, NULL, NULL, "Print JSON."},
     {0},
 };

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define PROMPT_BYTES_MAX (16u << 20) /* four million tokens: past every context of today */
-#define JSON_BYTES_MAX (512u << 20)  /* prompt and answer at their limits, every byte escaped */
 
 struct options {
     struct talk_options talk;
@@ -89,15 +88,7 @@ static sl_status print_answer(const struct run *run, const struct answer *answer
         if (!run->o->talk.quiet && !answer->reader_gone) run_report_print(&report);
         return status;
     }
-    struct sl_buf out;
-    sl_buf_init(&out, JSON_BYTES_MAX);
-    status = run_report_json(&report, &out);
-    if (status == SL_OK)
-        status = cli_write(out.data, out.len, err);
-    else
-        (void)sl_err_set(err, status, "the answer as JSON: %s", sl_status_text(status));
-    sl_buf_done(&out);
-    return status;
+    return run_report_print_json(&report, err);
 }
 
 /* The prompt as a message, after the system's. */

@@ -13,7 +13,10 @@
 #include <wchar.h>
 
 #define HISTORY_LINES_MAX 1000
-#define REPLACEMENT L'?'          /* for bytes that are no character in this locale */
+#define REPLACEMENT L'?' /* for bytes that are no character in this locale */
+/* The kernel turns a Ctrl-D that is typed before libedit has switched the terminal to raw mode into
+ * a NUL, which libedit would take for text. */
+#define CTRL_D L'\004'
 #define LINE_BYTES_MAX (1u << 20) /* of a line that goes into the history */
 
 struct line_editor {
@@ -76,6 +79,7 @@ static int read_char(EditLine *edit, wchar_t *out)
         size_t used = mbrtowc(out, &byte, 1, &state);
         if (used == (size_t)-2) continue; /* a character's first bytes */
         if (used == (size_t)-1) *out = REPLACEMENT;
+        if (used == 0) *out = CTRL_D;
         return 1;
     }
 }

@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 #include <stdio.h>
 
+#define JSON_BYTES_MAX (512u << 20) /* prompt and answer at their limits, every byte escaped */
+
 static double per_second(int64_t n, int64_t ns)
 {
     return n > 0 && ns > 0 ? (double)n * 1e9 / (double)ns : 0;
@@ -149,7 +151,7 @@ static void json_engine(struct sl_json *json, const struct run_report *r)
     json_memory(json, engine);
 }
 
-sl_status run_report_json(const struct run_report *r, struct sl_buf *out)
+static sl_status write_json(const struct run_report *r, struct sl_buf *out)
 {
     const struct answer *a = r->answer;
     const struct client *client = r->talk->client;
@@ -174,4 +176,17 @@ sl_status run_report_json(const struct run_report *r, struct sl_buf *out)
     sl_json_object_end(&json);
     sl_status status = sl_json_end(&json);
     return status == SL_OK ? sl_buf_addc(out, '\n') : status;
+}
+
+sl_status run_report_print_json(const struct run_report *r, struct sl_err *err)
+{
+    struct sl_buf out;
+    sl_buf_init(&out, JSON_BYTES_MAX);
+    sl_status status = write_json(r, &out);
+    if (status == SL_OK)
+        status = cli_write(out.data, out.len, err);
+    else
+        (void)sl_err_set(err, status, "the answer as JSON: %s", sl_status_text(status));
+    sl_buf_done(&out);
+    return status;
 }

@@ -1,5 +1,5 @@
 /* run_report.h: what is said about an answer: statistics for people, or one JSON object.
- * Floor: cli.  Thread: main.  Allocates: nothing. */
+ * Floor: cli.  Thread: main.  Allocates: the JSON, for as long as it takes. */
 #pragma once
 #include "cli/talk.h"
 
@@ -17,9 +17,9 @@ void run_report_print(const struct run_report *r);
 /* One line on stderr, for a conversation; without numbers when `quiet`. */
 void run_report_line(const struct talk *talk, const struct answer *answer, bool quiet);
 
-/* One JSON object and a newline. What only the engine in this process knows (tokens, threads,
- * context, memory) is left out when a server gave the answer. */
-SL_CHECK sl_status run_report_json(const struct run_report *r, struct sl_buf *out);
+/* One JSON object and a newline on stdout. What only the engine in this process knows (tokens,
+ * threads, context, memory) is left out when a server gave the answer. LIMIT, NOMEM; IO: stdout. */
+SL_CHECK sl_status run_report_print_json(const struct run_report *r, struct sl_err *err);
 
 /* Why an answer ended early, for a person; NULL when there is nothing to say. */
 const char *run_report_note(const struct talk *talk, const struct answer *answer);

@@ -3,6 +3,7 @@
  * Floor: cli.  Thread: main.  Allocates: nothing. */
 #pragma once
 #include "base/config.h"
+#include "cli/client_options.h"
 #include "exec/llm/llm_engine.h"
 #include "exec/llm/sampler.h"
 #include <math.h>
@@ -68,10 +69,7 @@ struct talk_options {
      "Layers on the accelerator; -1: as many as fit, 0: none."},                                   \
     {"local", 0, SL_OPT_BOOL, offsetof(type, member.local), 0, 0, NULL, NULL, NULL,                \
      "Run the model in this process, even where a server could."},                                 \
-    {"server", 0, SL_OPT_STRING, offsetof(type, member.server), 0, 0, "URL", NULL, NULL,           \
-     "The server to ask, instead of $STARLANE_HOST or one on this machine."},                      \
-    {"api-key", 0, SL_OPT_STRING, offsetof(type, member.api_key), 0, 0, "KEY", NULL, NULL,         \
-     "Its key, instead of $STARLANE_API_KEY."},                                                    \
+    CLIENT_OPTIONS(type, member.server, member.api_key),                                           \
     {"quiet", 'q', SL_OPT_BOOL, offsetof(type, member.quiet), 0, 0, NULL, NULL, NULL,              \
      "No statistics on stderr."}
 /* clang-format on */

@@ -149,3 +149,10 @@ def test_help_and_empty_start(terminal):
     one.wait_for(rb"/reset.*>>> ")
     one.type(b"/bye\r")
     assert one.exit_status() == 0
+
+
+def test_an_end_of_input_typed_early_counts(terminal):
+    """Typed before the editor has the terminal, Ctrl-D reaches it as a NUL."""
+    one = terminal()
+    one.type(b"\0")
+    assert one.exit_status() == 0
