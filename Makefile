@@ -29,7 +29,7 @@ all: ## set up dependencies and build build/starlane
 	@scripts/deps.sh build
 	@TARGETS=starlane $(BUILD_IN) $(BUILD) $(OPTIONS)
 
-demo: all ## build, then let the bundled model tell a story
+demo: all ## build, then serve the bundled model, kill its worker in mid-story, and read on
 	@scripts/demo.sh $(BUILD)/starlane
 
 deps-test:

@@ -3,8 +3,8 @@
 
 Starts `starlane serve --echo` and asks its scripted engine for one token at set rates (open loop: a
 latency counts from the time a request was due). The same engine asked without a gateway, and GET
-/health, which is the HTTP server alone, are measured beside it in the same run. Generator, gateway and
-engine share this machine. Every answer waits for its row of usage in SQLite.
+/health, which is the HTTP server alone, are measured beside it in the same run. Generator, gateway
+and engine share this machine. Every answer waits for its row of usage in SQLite.
 Prints a table of medians over the rounds, the quietest round, and the command that repeats it.
 """
 import argparse
@@ -24,6 +24,7 @@ from serve_prefix import Server, free_port
 ADDED_P99_US = 500
 RATE_OF_FLOOR = 10000
 MODEL = "echo:?text=x&tokens=1"
+COMPLETIONS = "/v1/completions"
 BODY = json.dumps({"model": MODEL, "prompt": "Hello", "max_tokens": 1})
 STREAM_TEXT = "starlane "
 PERCENTILES = ["p50_us", "p90_us", "p99_us", "p99_9_us", "max_us"]
@@ -61,23 +62,26 @@ class Bench:
         self.args = args
         self.port = free_port()
         self.tools = args.starlane.parent / "bench"
-        self.server = Server([args.starlane, "serve", "--echo", "--port", self.port, "--queue", 65536],
-                             self.port, {"STARLANE_HOME": str(home)})
+        command = [args.starlane, "serve", "--echo", "--port", self.port, "--queue", 65536]
+        self.server = Server(command, self.port, {"STARLANE_HOME": str(home)})
         self.server.wait("/health", lambda status, body: status == 200)
         self.pid = self.server.process.pid
         self.n_asked = 0  # requests that owe a row of usage
 
     def load(self, rate, *more):
         schedule = ["--poisson"] if self.args.poisson else []
-        return [self.tools / "open_loop", "--port", self.port, "--rate", rate, "--seconds", self.args.seconds,
-                "--warmup", 0.5, "--connections", self.args.connections, *schedule, *more]
+        return [self.tools / "open_loop", "--port", self.port, "--rate", rate,
+                "--seconds", self.args.seconds, "--warmup", 0.5,
+                "--connections", self.args.connections, *schedule, *more]
 
     def gateway(self, rate):
         before = threads(self.pid)
-        result = run_json(self.load(rate, "--path", "/v1/completions", "--body", BODY, "--expect", '"text":"x"'))
+        result = run_json(self.load(rate, "--path", COMPLETIONS, "--body", BODY,
+                                    "--expect", '"text":"x"'))
         after = threads(self.pid)
         self.n_asked += result["sent"]
-        result["cpu"] = {name: (after[name] - before.get(name, 0)) / 1e3 / result["sent"] for name in after}
+        result["cpu"] = {name: (after[name] - before.get(name, 0)) / 1e3 / result["sent"]
+                         for name in after}
         return result
 
     def http(self, rate):
@@ -86,17 +90,21 @@ class Bench:
     def engine(self, rate):
         schedule = ["--poisson"] if self.args.poisson else []
         return run_json([self.tools / "engine_loop", "--model", MODEL, "--rate", rate, "--seconds",
-                         self.args.seconds, "--warmup", 0.5, *schedule], {"STARLANE_BIN": str(self.args.starlane)})
+                         self.args.seconds, "--warmup", 0.5, *schedule],
+                        {"STARLANE_BIN": str(self.args.starlane)})
 
     def streams(self):
         """(result, RSS in KiB before and after)."""
-        model = f"echo:?text={STREAM_TEXT.replace(' ', '+')}&tokens={self.args.tokens}&pace_us={self.args.pace_us}"
-        body = json.dumps({"model": model, "prompt": "Hello", "max_tokens": self.args.tokens, "stream": True})
-        one = json.dumps({"model": model, "prompt": "Hello", "max_tokens": 1}).encode()
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{self.port}/v1/completions", one)).read()
+        model = (f"echo:?text={STREAM_TEXT.replace(' ', '+')}&tokens={self.args.tokens}"
+                 f"&pace_us={self.args.pace_us}")
+        request = {"model": model, "prompt": "Hello", "max_tokens": self.args.tokens}
+        body = json.dumps({**request, "stream": True})
+        one = json.dumps({**request, "max_tokens": 1}).encode()
+        urllib.request.urlopen(f"http://127.0.0.1:{self.port}{COMPLETIONS}", one).read()
         before = resident_kib(self.pid)
-        result = run_json([self.tools / "open_loop", "--port", self.port, "--path", "/v1/completions", "--body", body,
-                           "--streams", self.args.streams, "--tokens", self.args.tokens, "--expect", STREAM_TEXT])
+        result = run_json([self.tools / "open_loop", "--port", self.port, "--path", COMPLETIONS,
+                           "--body", body, "--streams", self.args.streams,
+                           "--tokens", self.args.tokens, "--expect", STREAM_TEXT])
         self.n_asked += 1 + result["sent"]
         return result, before, resident_kib(self.pid)
 
@@ -104,11 +112,13 @@ class Bench:
         """Ends the server. Returns how many rows its table then has."""
         self.server.process.send_signal(signal.SIGTERM)
         self.server.process.wait()
-        return sqlite3.connect(home / "state.db").execute("SELECT count(*) FROM usage").fetchone()[0]
+        database = sqlite3.connect(home / "state.db")
+        return database.execute("SELECT count(*) FROM usage").fetchone()[0]
 
 
 def medians(results):
-    return {name: statistics.median(r[name] for r in results) for name in [*PERCENTILES, "rate", "errors"]}
+    return {name: statistics.median(r[name] for r in results)
+            for name in [*PERCENTILES, "rate", "errors"]}
 
 
 def print_row(rate, name, results):
@@ -120,8 +130,8 @@ def print_row(rate, name, results):
 
 def measure_rates(bench, args):
     """Errors, and the (median, quietest) p99 that the gateway adds at the floor's rate."""
-    print(f"{'req/s':>7} {'what':<10}{'p50':>10}{'p90':>10}{'p99':>10}{'p99.9':>10}{'max':>10}{'least p99':>12}"
-          f"{'errors':>8}   (us)")
+    heads = "".join(f"{name:>10}" for name in ["p50", "p90", "p99", "p99.9", "max"])
+    print(f"{'req/s':>7} {'what':<10}{heads}{'least p99':>12}{'errors':>8}   (us)")
     kinds = [("engine", bench.engine), ("http", bench.http), ("gateway", bench.gateway)]
     errors, added = 0, None
     for rate in args.rates:
@@ -132,7 +142,8 @@ def measure_rates(bench, args):
         rows = {name: print_row(rate, name, rounds[name]) for name, _ in kinds}
         difference = [rows["gateway"][0][p] - rows["engine"][0][p] for p in PERCENTILES]
         least = rows["gateway"][1] - rows["engine"][1]
-        print(f"{rate:>7} {'added':<10}" + "".join(f"{d:>10.0f}" for d in difference) + f"{least:>12.0f}")
+        cells = "".join(f"{d:>10.0f}" for d in difference)
+        print(f"{rate:>7} {'added':<10}{cells}{least:>12.0f}")
         cpu = [r["cpu"] for r in rounds["gateway"]]
         print(" " * 8 + "CPU us/request: " + ", ".join(
             f"{name} {statistics.median(c.get(name, 0) for c in cpu):.1f}" for name in cpu[0]))
@@ -146,21 +157,26 @@ def measure_rates(bench, args):
 def measure_streams(bench, args):
     result, before, after = bench.streams()
     n_whole = result["requests"] - result["errors"]
-    print(f"{args.streams} streams at once, {args.tokens} tokens each, one in {args.pace_us} us: {n_whole} whole, "
-          f"{n_whole * args.tokens / (result['max_us'] / 1e6):.0f} tokens/s; last after {result['max_us'] / 1e6:.2f} s "
-          f"(the engine's pace: {(args.tokens - 1) * args.pace_us / 1e6:.2f} s); RSS {before} KiB before, {after} KiB after")
+    last_s, pace_s = result["max_us"] / 1e6, (args.tokens - 1) * args.pace_us / 1e6
+    print(f"{args.streams} streams at once, {args.tokens} tokens each, one in {args.pace_us} us: "
+          f"{n_whole} whole, {n_whole * args.tokens / last_s:.0f} tokens/s; last after "
+          f"{last_s:.2f} s (the engine's pace: {pace_s:.2f} s); RSS {before} KiB before, "
+          f"{after} KiB after")
     return n_whole == args.streams
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starlane", type=pathlib.Path, default=pathlib.Path("build/starlane"))
-    parser.add_argument("--home", type=pathlib.Path, help="folder on the disk to measure; default: a fresh one in /var/tmp")
+    parser.add_argument("--home", type=pathlib.Path,
+                        help="folder on the disk to measure; default: a fresh one in /var/tmp")
     parser.add_argument("--rates", type=int, nargs="+", default=[1000, 5000, RATE_OF_FLOOR])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--poisson", action="store_true", help="arrivals as of independent clients; else evenly spaced")
+    parser.add_argument("--poisson", action="store_true",
+                        help="arrivals as of independent clients; else evenly spaced")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--pace-us", type=int, default=50000)
@@ -171,9 +187,9 @@ def parse():
 
 def main():
     args = parse()
-    print(f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.2f}; generator on the same machine; "
-          f"{'Poisson' if args.poisson else 'evenly spaced'} arrivals, {args.connections} connections; "
-          f"medians of {args.rounds} rounds of {args.seconds:g} s")
+    print(f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.2f}; generator on the same "
+          f"machine; {'Poisson' if args.poisson else 'evenly spaced'} arrivals, "
+          f"{args.connections} connections; medians of {args.rounds} rounds of {args.seconds:g} s")
     with tempfile.TemporaryDirectory(dir=args.home or "/var/tmp") as folder:
         home = pathlib.Path(folder)
         bench = Bench(args, home)
@@ -186,8 +202,8 @@ def main():
     passed = whole and not errors and n_rows == bench.n_asked
     if added:
         passed = passed and added[0] < ADDED_P99_US
-        print(f"added p99 at {RATE_OF_FLOOR} req/s: {added[0]:.0f} us, {added[1]:.0f} us in the quietest rounds, "
-              f"over the engine's quietest (floor: {ADDED_P99_US} us)")
+        print(f"added p99 at {RATE_OF_FLOOR} req/s: {added[0]:.0f} us, {added[1]:.0f} us in the "
+              f"quietest rounds, over the engine's quietest (floor: {ADDED_P99_US} us)")
     print(f"repeat: {' '.join(['python3', *sys.argv])}")
     return 0 if passed else 1
 

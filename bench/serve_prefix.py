@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Eight clients share a long system prompt: Starlane beside llama-server on the same ggml, alternating.
+"""Eight clients share a long system prompt: Starlane beside llama-server on the same ggml, in turn.
 
 Each client sends three requests one after the other: the same words first, then a question of its
 own; answers are streamed. Both servers start anew for each round, so nothing is cached before it.
-Prints the medians of the rounds, and ratios (theirs over ours: more is better for us). The model has
-random weights of the Qwen2 0.5B shape: speed does not depend on what the weights say.
+Prints the medians of the rounds, and ratios (theirs over ours: more is better for us). The model
+has random weights of the Qwen2 0.5B shape: speed does not depend on what the weights say.
 """
 import argparse
 import http.client
@@ -81,8 +81,8 @@ def start_ours(args, home):
 
 def start_peer(args, _home):
     port = free_port()
-    server = Server([args.peer / "llama-server", "-m", args.model, "--port", port, "-t", args.threads,
-                     "-np", args.clients, "-c", args.ctx * args.clients], port)
+    server = Server([args.peer / "llama-server", "-m", args.model, "--port", port,
+                     "-t", args.threads, "-np", args.clients, "-c", args.ctx * args.clients], port)
     server.wait("/health", lambda status, _: status == 200)
     return server
 
@@ -177,7 +177,8 @@ def main():
         a, b = (statistics.median(r[name] for r in rows) for rows in (ours, theirs))
         met = met and b / a >= floor
         rows[name] = {"ours": a, "theirs": b, "ratio": b / a, "floor": floor}
-        print(f"{name:12} {a:9.3f} {b:13.3f} {b / a:6.2f} {floor:6.1f} {'' if b / a >= floor else 'MISSED'}")
+        verdict = "" if b / a >= floor else "MISSED"
+        print(f"{name:12} {a:9.3f} {b:13.3f} {b / a:6.2f} {floor:6.1f} {verdict}")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2))
     print(f"to repeat: bench/serve_prefix.py {' '.join(sys.argv[1:])}")

@@ -47,7 +47,8 @@ bool ollama_refuse(struct call *call, const struct sl_json_value *object, const 
                    const char *message);
 
 /* Answers when the model is loaded (done_reason "load"), or, with keep_alive 0, once it is on its
- * way out of memory ("unload"). `chat` says in whose shape. The call was admitted by ollama_read. */
+ * way out of memory ("unload"). `chat` says in whose shape. The call was admitted by
+ * ollama_read. */
 void ollama_load(struct call *call, const struct ollama_request *request, bool chat);
 
 /* RFC 3339 with nanoseconds, UTC. */

@@ -28,6 +28,7 @@ static const struct field openai_fields[] = {
     {"top_k", INT, AT(sampler.top_k), -1, 1e6},
     {"min_p", FLOAT, AT(sampler.min_p), 0, 1},
     {"typical_p", FLOAT, AT(sampler.typical_p), 0, 1},
+    {"repeat_last_n", INT, AT(sampler.repeat_last_n), -1, 1e6},
     {"repetition_penalty", FLOAT, AT(sampler.repeat_penalty), 0.01, 10},
     {"presence_penalty", FLOAT, AT(sampler.presence_penalty), -2, 2},
     {"frequency_penalty", FLOAT, AT(sampler.frequency_penalty), -2, 2},

@@ -49,8 +49,11 @@ static void on_stop(void *ctx)
         loop_stop(service->loop);
         return;
     }
+    struct http_server_stats stats;
+    http_server_stats(gateway_server(service->gateway), &stats);
     service->stopping = true;
-    fprintf(stderr, "starlane: finishing answers under way; once more to stop at once\n");
+    if (stats.n_active)
+        fprintf(stderr, "starlane: finishing answers under way; once more to stop at once\n");
     loop_timer_set(service->drain_timer, service->cfg.drain_ns);
     gateway_drain(service->gateway, on_drained, service);
 }
@@ -120,11 +123,15 @@ static sl_status check_exposure(const struct service *s, struct sl_err *err)
     if (is_loopback(s->cfg.host) || (keys && tls)) return SL_OK;
     const char *missing = keys ? "TLS" : tls ? "API keys" : "API keys and TLS";
     if (!s->cfg.insecure)
-        return sl_err_set(err, SL_INVALID,
-                          "--host %s is open to the network, without %s. Make keys with `starlane "
-                          "keys create --name NAME`, give --tls-cert and --tls-key, or accept the "
-                          "risk with --insecure",
-                          s->cfg.host, missing);
+        return sl_err_set(
+            err, SL_INVALID,
+            "--host %s is open to the network, without %s. %s%s%s, or accept the risk "
+            "with --insecure",
+            s->cfg.host, missing, keys ? "" : "Make keys with `starlane keys create --name NAME`",
+            keys || tls ? "" : ", and ",
+            tls    ? ""
+            : keys ? "Give --tls-cert and --tls-key"
+                   : "give --tls-cert and --tls-key");
     fprintf(stderr, "starlane: WARNING: open to the network without %s (--insecure)\n", missing);
     return SL_OK;
 }
@@ -162,10 +169,8 @@ static sl_status create_parts(struct service *s, struct sl_err *err)
     node_cfg.loop = s->loop;
     node_cfg.store = s->store;
     status = node_create(&node_cfg, &s->node, err);
-    for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++) {
+    for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++)
         status = node_pin(s->node, s->cfg.models[i], err);
-        if (status != SL_OK) sl_err_prefix(err, "%s", s->cfg.models[i]);
-    }
     return status == SL_OK ? create_gateway(s, err) : status;
 }
 

@@ -46,7 +46,8 @@ static sl_status ask_for_template(struct talk *talk, struct sl_err *err)
     sl_buf_done(&body);
     if (status != SL_OK) return status;
     const char *source = sl_json_to_str(sl_json_get(shown, "template"), "", NULL);
-    talk->has_template = strstr(source, "{%") != NULL;
+    /* Ollama's own templates, in Go's language, have neither. */
+    talk->has_template = strstr(source, "{%") || strstr(source, "messages");
     sl_json_free(shown);
     return SL_OK;
 }

@@ -3,7 +3,8 @@ import pytest
 
 from conftest import ROOT
 
-COMMANDS = ["run", "bench", "show", "tokenize", "doctor", "debug", "help", "version"]
+COMMANDS = ["serve", "run", "chat", "ps", "stop", "bench", "pull", "import", "list", "show", "cp",
+            "rm", "tokenize", "keys", "usage", "doctor", "debug", "help", "version"]
 
 
 def test_help_lists_every_command(starlane):
@@ -35,6 +36,7 @@ def test_version(starlane):
 def test_unknown_command_suggests_the_nearest(starlane):
     assert "did you mean run?" in starlane.error("runn", expect=2)
     assert "did you mean tokenize?" in starlane.error("help", "tokenise", expect=2)
+    assert "did you mean serve?" in starlane.error("sevre", expect=2)
     assert "starlane help" in starlane.error("frobnicate", expect=2)
     assert "starlane help" in starlane.error(expect=2)
 
@@ -44,15 +46,29 @@ def test_unknown_command_suggests_the_nearest(starlane):
     (["run", "starling", "a", "b"], 'unexpected argument "b"'),
     (["run", "starling", "a", "--tmp", "1"], "did you mean --temp?"),
     (["run", "starling", "a", "--temp", "hot"], "not a number"),
-    (["run", "starling", "a", "--max-tokens", "0"], "out of range"),
+    (["run", "starling", "a", "--max-tokens", "-1"], "out of range"),
     (["run", "starling", "a", "--kv", "q4"], "not one of f16, q8_0, f32"),
     (["run", "starling", "a", "--stages", "60"], "60"),
     (["bench", "starling", "-b", "1,x"], "not a whole number"),
-    (["debug", "weights", "starling"], "there is: logits"),
+    (["debug", "weights", "starling"], "there are: logits, template"),
     (["debug", "logits", "starling"], "--tokens and --out"),
     (["debug", "logits", "starling", "--tokens", "1,", "--out", "/dev/null"], "byte 2"),
     (["debug", "logits", "starling", "--tokens", "4096", "--out", "/dev/null"], "vocabulary"),
     (["doctor", "now"], "unexpected argument"),
+    (["serve", "--port", "65536"], "out of range"),
+    (["serve", "--tls-cert", "a.pem"], "--tls-key"),
+    (["serve", "--host", "0.0.0.0"], "--insecure"),
+    (["serve", "--class", "urgent"], "interactive"),
+    (["chat"], "MODEL"),
+    (["stop"], "MODEL"),
+    (["pull"], "MODEL"),
+    (["import"], "PATH"),
+    (["cp", "starling"], "NAME"),
+    (["rm"], "which model?"),
+    (["keys"], "create"),
+    (["keys", "create"], "--name"),
+    (["keys", "create", "--name", "a", "--expires", "soon"], "--expires"),
+    (["usage", "--by", "colour"], "endpoint"),
     (["show", "/"], "folder"),
 ])
 def test_misuse_is_one_line_and_status_2(starlane, arguments, words):

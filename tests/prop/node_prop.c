@@ -1,5 +1,6 @@
 /* Random submits, cancels and kills: every request ends exactly once and says what it would have
- * said on a worker that lives for ever. SEED=n repeats a run, as far as processes can be repeated. */
+ * said on a worker that lives for ever. SEED=n repeats a run, as far as processes can be
+ * repeated. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
