@@ -4,6 +4,7 @@
  *
  *     STARLANE_BIN=build/starlane engine_loop --model 'echo:?text=x&tokens=1' --rate 10000
  * --seconds 5 */
+#include "base/thread.h"
 #include "base/mem.h"
 #include "exec/worker.h"
 #include "load.h"
@@ -141,6 +142,7 @@ int main(int argc, char **argv)
         .on_loaded = on_loaded, .on_events = on_events, .on_exit = on_exit_of_worker};
     struct sl_err err = SL_ERR_INIT;
     read_options(argc, argv, &b);
+    sl_thread_wake_soon();
     (void)prctl(PR_SET_TIMERSLACK, 1UL);
     const struct worker_cfg cfg = {.exe = getenv("STARLANE_BIN"),
                                    .load = {.engine = {.kind = "echo", .path = b.model}}};

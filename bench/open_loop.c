@@ -5,6 +5,7 @@
  *
  * With --streams N it opens N streams at once instead, takes each to its end and says how many were
  * whole: the events' "text" fields put together, and [DONE] after them. */
+#include "base/thread.h"
 #include "load.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -315,6 +316,7 @@ int main(int argc, char **argv)
 {
     static struct generator g;
     read_options(argc, argv, &g.o);
+    sl_thread_wake_soon();
     (void)prctl(PR_SET_TIMERSLACK, 1UL); /* else waits are 50 us longer than asked for */
     g.epoll = epoll_create1(EPOLL_CLOEXEC);
     if (g.epoll < 0) die("epoll_create1");

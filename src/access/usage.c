@@ -12,6 +12,7 @@
 #include "access/usage_int.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -328,6 +329,7 @@ static void *run_thread(void *arg)
     struct sl_err err = SL_ERR_INIT;
     uint64_t from, to;
     int64_t next_ns = sl_now_ns();
+    sl_thread_wake_soon(); /* answers wait for it */
     while (wait_for_rows(usage, next_ns, &from, &to)) {
         if (from < to) {
             store_batch(usage, from, to);

@@ -3,6 +3,7 @@
 
 #include "access/usage.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "grid/db.h"
 
 #include <pthread.h>
@@ -29,6 +30,7 @@ struct checkpointer {
 static void *run_thread(void *arg)
 {
     struct checkpointer *c = arg;
+    sl_thread_stand_back(); /* nobody waits for it */
     pthread_mutex_lock(&c->lock);
     for (;;) {
         while (!c->wanted && !c->closing) pthread_cond_wait(&c->changed, &c->lock);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "grid/store.h"
 #include "net/http_server.h"
 #include "net/loop.h"
@@ -214,5 +215,6 @@ void service_destroy(struct service *s)
 
 sl_status service_run(struct service *service, struct sl_err *err)
 {
+    sl_thread_wake_soon();
     return loop_run(service->loop, err);
 }

@@ -12,14 +12,14 @@ import random
 
 import pytest
 
-# What the oracle says of the code it makes of odd random templates.
-pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
-
 from conftest import shared_path
 
 jinja2 = pytest.importorskip("jinja2")
 import jinja2.ext  # noqa: E402
 import jinja2.sandbox  # noqa: E402
+
+# What the oracle says of the code it makes of odd random templates.
+pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning")
 
 NOW = 1_753_000_000
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))

@@ -259,6 +259,40 @@ static void test_a_shared_prefix_is_computed_once(void **state)
     engine_unload(together->engine);
 }
 
+/* On a CPU more prompts in a step would only make the first of them wait for the last. */
+static void test_a_prompt_does_not_wait_for_those_behind_it(void **state)
+{
+    static struct collect c;
+    struct llm_engine_cfg cfg;
+    int32_t tokens[3][40];
+    bool idle;
+    const char *path = model_path("starling.gguf");
+    (void)state;
+    if (!path) skip();
+    memset(&c, 0, sizeof c);
+    llm_engine_cfg_default(&cfg);
+    cfg.n_threads = 1;
+    cfg.gpu_layers = 0;
+    collect_load(&c, path, &cfg);
+    for (int r = 0; r < 3; r++) {
+        for (int i = 0; i < 40; i++) tokens[r][i] = 300 + 50 * r + i;
+        struct engine_generate req = {.id = (uint64_t)r,
+                                      .tokens = tokens[r],
+                                      .n_tokens = 40,
+                                      .max_tokens = 8,
+                                      .ignore_end = true};
+        assert_int_equal(engine_submit(c.engine, &req, NULL), SL_OK);
+    }
+    for (int step = 0; step < 3; step++) {
+        assert_int_equal(engine_step(c.engine, &idle, NULL), SL_OK);
+        for (int r = 0; r < 3; r++)
+            assert_int_equal(c.answers[r][0].n_tokens, step < r ? 0 : step - r + 1);
+    }
+    collect_run(&c);
+    for (int r = 0; r < 3; r++) assert_int_equal(c.answers[r][0].n_tokens, 8);
+    engine_unload(c.engine);
+}
+
 static void test_cancel_from_an_event_ends_within_the_step(void **state)
 {
     (void)state;
@@ -481,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_greedy_text_is_the_same_however_it_is_computed),
         cmocka_unit_test(test_choices_share_the_prompt_and_differ_by_seed),
         cmocka_unit_test(test_a_shared_prefix_is_computed_once),
+        cmocka_unit_test(test_a_prompt_does_not_wait_for_those_behind_it),
         cmocka_unit_test(test_cancel_from_an_event_ends_within_the_step),
         cmocka_unit_test(test_unload_ends_what_is_left),
         cmocka_unit_test(test_bad_requests_are_refused_with_reasons),

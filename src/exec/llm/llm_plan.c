@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "exec/llm/llm_int.h"
 
+#define GROUP_TOKENS_CPU 32 /* products of 32 rows take the weights' bytes in stride */
+
 static int32_t blocks_for(int32_t n_tokens)
 {
     return (n_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
@@ -144,20 +146,29 @@ static sl_status plan_tokens(struct llm_engine *e, struct llm_seq *s, int32_t n,
     return status;
 }
 
+/* Prompt tokens after which a step ends with the prompt that it completes. A CPU is busy with so few:
+ * more prompts in the same step would only make the first of them wait for the last. */
+static int32_t group_tokens(const struct llm_engine *e)
+{
+    return e->backends.gpu ? e->cfg.n_batch : GROUP_TOKENS_CPU;
+}
+
 static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t *budget,
                             struct sl_err *err)
 {
     struct llm_seq *next;
+    int32_t n_planned = 0;
     for (struct llm_seq *s = e->running.head; s && *budget > 0; s = next) {
         int32_t left = s->n_tokens - s->kv.n_tokens, n = left < *budget ? left : *budget;
         next = s->next;
         if (s->state != state) continue;
         sl_status status = plan_tokens(e, s, n, err);
         next = s->next; /* preemption may have removed what stood there */
-        if (status == SL_OK)
-            *budget -= n;
-        else if (status != SL_BUSY)
-            return status;
+        if (status != SL_OK && status != SL_BUSY) return status;
+        if (status == SL_BUSY) continue;
+        *budget -= n;
+        n_planned += n;
+        if (state == SEQ_PREFILL && n == left && n_planned >= group_tokens(e)) break;
     }
     return SL_OK;
 }
