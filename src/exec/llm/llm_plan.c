@@ -146,8 +146,8 @@ static sl_status plan_tokens(struct llm_engine *e, struct llm_seq *s, int32_t n,
     return status;
 }
 
-/* Prompt tokens after which a step ends with the prompt that it completes. A CPU is busy with so few:
- * more prompts in the same step would only make the first of them wait for the last. */
+/* Prompt tokens after which a step ends with the prompt that it completes. A CPU is busy with so
+ * few: more prompts in the same step would only make the first of them wait for the last. */
 static int32_t group_tokens(const struct llm_engine *e)
 {
     return e->backends.gpu ? e->cfg.n_batch : GROUP_TOKENS_CPU;
