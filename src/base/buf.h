@@ -27,7 +27,7 @@ SL_CHECK sl_status sl_buf_add_growing(struct sl_buf *buf, const void *bytes, siz
 SL_CHECK static inline sl_status sl_buf_add(struct sl_buf *buf, const void *bytes, size_t n)
 {
     if (n >= buf->cap - buf->len) return sl_buf_add_growing(buf, bytes, n);
-    memcpy(buf->data + buf->len, bytes, n);
+    if (n) memcpy(buf->data + buf->len, bytes, n); /* bytes may be NULL then */
     buf->len += n;
     buf->data[buf->len] = '\0';
     return SL_OK;
