@@ -228,7 +228,7 @@ static void a_reload_keeps_addresses_and_quotas(void **state)
 {
     (void)state;
     struct db *db = open_db();
-    char secret[KEYS_SECRET_CHARS + 1], other[KEYS_SECRET_CHARS + 1], name[16];
+    char secret[KEYS_SECRET_CHARS + 1], other[KEYS_SECRET_CHARS + 1], name[32];
     int64_t version, later;
     make(db, (struct keys_request){.name = "a", .limits = {10, 0, 0}}, secret);
     struct keys *keys = load(db);
