@@ -93,16 +93,21 @@ static void submit_all(struct collect *c)
     }
 }
 
-static void compare(void)
+/* ggml sums one f32 row in another order than several, so that once in some ten thousand tokens a
+ * close choice falls differently (docs/engine.md): with f32 weights few_differ allows for it. What
+ * mixes sequences up changes far more of them; with q8_0 all must be equal. */
+static void compare(bool few_differ)
 {
+    int n_different = 0;
     for (int i = 0; i < N_REQUESTS; i++) {
         const struct answer *a = &alone->answers[i + 1][0], *b = &together->answers[i + 1][0];
         int32_t n = b->n_tokens;
         assert_int_equal(b->n_done, 1);
         if (!requests[i].cancelled) assert_int_equal(n, requests[i].max_tokens);
         assert_true(n <= a->n_tokens);
-        if (n) assert_memory_equal(a->tokens, b->tokens, (size_t)n * sizeof *a->tokens);
+        n_different += n && memcmp(a->tokens, b->tokens, (size_t)n * sizeof *a->tokens) != 0;
     }
+    assert_in_range(n_different, 0, few_differ ? 2 : 0);
 }
 
 static void check_idle(const struct engine *engine)
@@ -114,7 +119,7 @@ static void check_idle(const struct engine *engine)
     assert_int_equal(st.kv_blocks_used, 0);
 }
 
-static void together_equals_alone(const char *path, struct llm_engine_cfg cfg)
+static void together_equals_alone(const char *path, struct llm_engine_cfg cfg, bool few_differ)
 {
     if (!path) skip();
     make_requests();
@@ -122,7 +127,7 @@ static void together_equals_alone(const char *path, struct llm_engine_cfg cfg)
     collect_load(together, path, &cfg);
     submit_all(together);
     collect_run(together);
-    compare();
+    compare(few_differ);
     check_idle(together->engine);
     engine_unload(together->engine);
 }
@@ -134,7 +139,7 @@ static void test_64_sequences_get_what_they_get_alone(void **state)
     llm_engine_cfg_default(&cfg);
     cfg.n_ctx = 256;
     cfg.kv_bytes_max = 64 << 20;
-    together_equals_alone(shared_path("data/models/stories260K-f32.gguf"), cfg);
+    together_equals_alone(shared_path("data/models/stories260K-f32.gguf"), cfg, true);
 }
 
 static void test_bundled_model_under_memory_pressure(void **state)
@@ -145,7 +150,7 @@ static void test_bundled_model_under_memory_pressure(void **state)
     cfg.n_ctx = 240; /* the pool holds little more than one sequence: preemption all the time */
     cfg.n_batch = 48;
 
-    together_equals_alone(model_path("starling.gguf"), cfg);
+    together_equals_alone(model_path("starling.gguf"), cfg, false);
 }
 
 static void greedy_text(const char *path, struct llm_engine_cfg cfg, char out[COLLECT_TEXT_MAX])
