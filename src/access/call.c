@@ -65,36 +65,27 @@ void call_free(struct call *call)
     sl_free(call);
 }
 
-static void row_needs_no_answer(void *arg, sl_status status, const struct sl_err *err)
+static void end_gone(struct call *call)
 {
-    struct gateway *gateway = arg;
-    if (status == SL_OK) return;
-    gateway->n_usage_failed++;
-    sl_log(SL_LOG_ERROR, "usage", "a row is lost: %s", err->text);
+    http_exchange_abort(call->x);
+    call_free(call);
 }
 
-/* What was computed for it is still counted, but nothing waits for that. */
 void call_abort(struct call *call)
 {
-    struct gateway *gateway = call->gateway;
     call->gone = true;
-    if (call->saving) return; /* on_row ends it */
+    if (call->saving) return; /* settle ends it */
     if (call->on_gone) call->on_gone(call);
     call->end = METRICS_END_ABORT;
     if (call->metrics) metrics_count(call->metrics, METRICS_DISCONNECTS, 1);
-    if (call->row.model[0] && gateway->cfg.usage) {
-        struct sl_err err = SL_ERR_INIT;
+    if (call->row.model[0]) {
+        /* What was computed for it counts, and waits for its place like every other row. */
         copy_text(call->row.finish, sizeof call->row.finish, "cancelled");
         call->row.http_status = sl_status_http(SL_CANCELLED);
-        call->row.finished_ms = sl_unix_time_ms();
-        call->row.total_us = (sl_now_ns() - call->begin_ns) / 1000;
-        sl_status status =
-            usage_submit(gateway->cfg.usage, &call->row, row_needs_no_answer, gateway);
-        sl_err_set(&err, status, "%s", sl_status_text(status));
-        if (status != SL_OK) row_needs_no_answer(gateway, status, &err);
+        call_commit(call, end_gone);
+    } else {
+        end_gone(call);
     }
-    http_exchange_abort(call->x);
-    call_free(call);
 }
 
 static void on_closed(void *ctx, struct http_exchange *x)
@@ -512,50 +503,51 @@ void call_note(struct call *call, const struct node_event *event, const char *fi
     if (event->first_token_ns > 0) metrics_observe(m, METRICS_TTFT, event->first_token_ns);
 }
 
-static void submit_row(struct call *call);
-
-static void retry_unsaved(struct gateway *gateway)
+/* The row is stored, or lost, but is not handed in twice. */
+static void settle(struct call *call, sl_status status, const struct sl_err *err)
 {
-    struct call *call = gateway->unsaved;
-    if (!call) return;
-    gateway->unsaved = call->next_unsaved;
-    submit_row(call);
-}
-
-static void on_row(void *arg, sl_status status, const struct sl_err *err)
-{
-    struct call *call = arg;
-    struct gateway *gateway = call->gateway;
     call->saving = false;
-    call->row.model[0] = '\0'; /* stored or lost, but not twice */
+    call->row.model[0] = '\0';
     if (status != SL_OK) {
-        row_needs_no_answer(gateway, status, err);
+        call->gateway->n_usage_failed++;
+        sl_log(SL_LOG_ERROR, "usage", "a row is lost: %s", err->text);
         call->row_failed = call->key != NULL;
     }
-    if (call->gone) {
-        http_exchange_abort(call->x);
-        call_free(call);
-    } else {
+    if (call->gone)
+        end_gone(call);
+    else
         call->then(call);
-    }
-    retry_unsaved(gateway);
 }
 
-/* A full queue empties as the disk keeps up: each row that is stored lets one that waits in. */
-static void submit_row(struct call *call)
+static void on_row(void *arg, sl_status status, const struct sl_err *err);
+
+/* False: the queue is full, and the call waits in line. */
+static bool submit_row(struct call *call)
 {
     struct gateway *gateway = call->gateway;
     struct sl_err err = SL_ERR_INIT;
     sl_status status = usage_submit(gateway->cfg.usage, &call->row, on_row, call);
-    if (status == SL_OK) return;
     if (status == SL_BUSY) {
         call->next_unsaved = NULL;
         *(gateway->unsaved ? &gateway->unsaved_last->next_unsaved : &gateway->unsaved) = call;
         gateway->unsaved_last = call;
-        return;
+    } else if (status != SL_OK) {
+        sl_err_set(&err, status, "%s", sl_status_text(status));
+        settle(call, status, &err);
     }
-    sl_err_set(&err, status, "%s", sl_status_text(status));
-    on_row(call, status, &err);
+    return status != SL_BUSY;
+}
+
+/* A full queue empties as the disk keeps up: rows that are stored let those that wait in. */
+static void on_row(void *arg, sl_status status, const struct sl_err *err)
+{
+    struct gateway *gateway = ((struct call *)arg)->gateway;
+    settle(arg, status, err);
+    for (bool room = true; room && gateway->unsaved;) {
+        struct call *next = gateway->unsaved;
+        gateway->unsaved = next->next_unsaved;
+        room = submit_row(next);
+    }
 }
 
 void call_commit(struct call *call, call_fn then)

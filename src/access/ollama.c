@@ -110,14 +110,9 @@ bool ollama_read(struct call *call, struct ollama_request *out)
 
 void ollama_fill_submit(const struct ollama_request *request, struct node_submit *submit)
 {
-    submit->task = NODE_GENERATE;
     submit->model = request->model;
     submit->keep_alive_ns = request->keep_alive_ns;
-    submit->max_tokens = request->sampling.max_tokens;
-    submit->n_choices = 1;
-    submit->sampler = &request->sampling.sampler;
-    submit->stop = request->sampling.stop;
-    submit->n_stop = request->sampling.n_stop;
+    sampling_fill_submit(&request->sampling, submit);
 }
 
 void ollama_begin_variables(struct sl_json *json, const struct call *call)

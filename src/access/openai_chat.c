@@ -377,19 +377,13 @@ static void start(struct call *call, const struct openai_request *request, bool 
         return;
     }
     *submit = (struct node_submit){
-        .task = NODE_GENERATE,
         .model = request->model,
         .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT,
         .prompt = NODE_PROMPT_CHAT,
         .text = variables->data,
         .n_text = variables->len,
-        .max_tokens = request->sampling.max_tokens,
-        .n_choices = request->sampling.n_choices,
-        .ignore_end = request->sampling.ignore_end,
-        .sampler = &request->sampling.sampler,
-        .stop = request->sampling.stop,
-        .n_stop = request->sampling.n_stop,
     };
+    sampling_fill_submit(&request->sampling, submit);
     struct generation_request generation = {
         .shape = &shape,
         .submits = submit,

@@ -261,16 +261,11 @@ void openai_completions(struct call *call)
     if (!read_extras(call, &request.sampling, completion, any_tokens(submits, n))) return;
     bool default_max = sl_json_is(sl_json_get(call->body, "max_tokens"), SL_JSON_NULL) &&
                        sl_json_is(sl_json_get(call->body, "max_completion_tokens"), SL_JSON_NULL);
+    if (default_max) request.sampling.max_tokens = MAX_TOKENS_DEFAULT;
     for (int32_t i = 0; i < n; i++) {
-        submits[i].task = NODE_GENERATE;
         submits[i].model = request.model;
         submits[i].keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT;
-        submits[i].max_tokens = default_max ? MAX_TOKENS_DEFAULT : request.sampling.max_tokens;
-        submits[i].n_choices = request.sampling.n_choices;
-        submits[i].ignore_end = request.sampling.ignore_end;
-        submits[i].sampler = &request.sampling.sampler;
-        submits[i].stop = request.sampling.stop;
-        submits[i].n_stop = request.sampling.n_stop;
+        sampling_fill_submit(&request.sampling, &submits[i]);
     }
     struct generation_request generation = {
         .shape = &shape,

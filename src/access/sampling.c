@@ -233,3 +233,14 @@ sl_status sampling_read_ollama(struct sampling *sampling, const struct sl_json_v
         status = read_present(options, "seed", read_seed, sampling, arena, param, err);
     return status;
 }
+
+void sampling_fill_submit(const struct sampling *sampling, struct node_submit *submit)
+{
+    submit->task = NODE_GENERATE;
+    submit->max_tokens = sampling->max_tokens;
+    submit->n_choices = sampling->n_choices;
+    submit->ignore_end = sampling->ignore_end;
+    submit->sampler = &sampling->sampler;
+    submit->stop = sampling->stop;
+    submit->n_stop = sampling->n_stop;
+}

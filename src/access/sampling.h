@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/json_read.h"
 #include "exec/llm/sampler.h"
+#include "grid/node.h"
 
 #define SAMPLING_STOP_MAX 16 /* OpenAI allows 4; what the engine takes (WIRE_STOP_MAX) */
 
@@ -35,3 +36,6 @@ SL_CHECK sl_status sampling_read_openai(struct sampling *sampling, const struct 
 SL_CHECK sl_status sampling_read_ollama(struct sampling *sampling,
                                         const struct sl_json_value *options, struct sl_arena *arena,
                                         const char **param, struct sl_err *err);
+
+/* Makes it a generation drawn in this way. What it points to must live until node_submit. */
+void sampling_fill_submit(const struct sampling *sampling, struct node_submit *submit);

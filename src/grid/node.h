@@ -162,7 +162,7 @@ struct node_model {
     const char *name;   /* as the store names it */
     const char *path;   /* of its file */
     const char *digest; /* SHA-256 in hex; "" for a file that nobody hashed */
-    const char *state;  /* unloaded, starting, loading, loaded, draining, backoff, failed */
+    const char *state;  /* sched_model_state_name: "ready", "loading", ... */
     double load_fraction;
     bool pinned;
     uint64_t bytes;        /* weights, KV cache and buffers; an estimate until loaded */

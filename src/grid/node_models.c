@@ -255,6 +255,18 @@ static void name_by_file(struct store_model *model, const char *path)
         model->name[n - (sizeof suffix - 1)] = '\0';
 }
 
+/* Clients could not tell two files apart that have one name in two folders. */
+static sl_status check_name_is_free(struct node *node, const struct store_model *model,
+                                    struct sl_err *err)
+{
+    const struct node_entry *other = local_entry(node, model->name);
+    if (!other || !strcmp(other->path, model->path)) return SL_OK;
+    return sl_err_set(err, SL_EXISTS,
+                      "two files would be known as \"%s\": %s and %s; import one of them under "
+                      "another name",
+                      model->name, other->path, model->path);
+}
+
 sl_status node_entry_of(struct node *node, const char *name, bool any_path, struct node_entry **out,
                         struct sl_err *err)
 {
@@ -276,9 +288,12 @@ sl_status node_entry_of(struct node *node, const char *name, bool any_path, stru
             node_entry_remove(known->entry);
         return status;
     }
-    if (model.local) name_by_file(&model, name);
-    *out = entry_of_model(node, &model);
-    if (!*out) status = entry_create(node, &model, "llm", out, err);
+    if (model.local) {
+        name_by_file(&model, name);
+        status = check_name_is_free(node, &model, err);
+    }
+    *out = status == SL_OK ? entry_of_model(node, &model) : NULL;
+    if (status == SL_OK && !*out) status = entry_create(node, &model, "llm", out, err);
     if (status == SL_OK) name_put(node, name, *out);
     if (status == SL_OK && model.local) name_put(node, model.name, *out);
     store_model_done(&model);

@@ -460,3 +460,12 @@ def test_a_thousand_streams_at_once(serve):
     # Some 10 kB a stream, ten times that under a sanitizer.
     assert max(peak) - before < 200e6
     assert service.get("/health").json["running"] == 0
+
+
+def test_two_files_of_one_name_are_refused(starlane, tmp_path):
+    paths = [tmp_path / folder / "tale.gguf" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        shutil.copy(MODELS / "starling.gguf", path)
+    error = starlane.error("serve", *paths, "--port", 0, expect=1)
+    assert '"tale"' in error and all(str(path) in error for path in paths), error
