@@ -164,10 +164,7 @@ static sl_status describe_file(const char *path, struct store_model *out, struct
     struct stat st;
     if (!realpath(path, out->path)) return sl_err_errno(err, errno, "%s", path);
     sl_status status = gguf_open(out->path, &file, err);
-    if (status != SL_OK) {
-        (void)sl_err_prefix(err, "%s", path);
-        return status;
-    }
+    if (status != SL_OK) return status;
     store_details_read(file, &out->details);
     out->size = gguf_file_bytes(file);
     gguf_close(file);

@@ -74,10 +74,7 @@ static sl_status check_gguf(const char *path, struct sl_err *err)
 {
     struct gguf_file *file;
     sl_status status = gguf_open(path, &file, err);
-    if (status == SL_OK)
-        gguf_close(file);
-    else
-        (void)sl_err_prefix(err, "%s", path);
+    if (status == SL_OK) gguf_close(file);
     return status;
 }
 
