@@ -95,7 +95,7 @@ def run_pytest(options):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
                f"--junitxml={report}", "tests/e2e"]
     if options.filter:
-        command += ["-k", options.filter]
+        command += ["-k", " or ".join(options.filter.split(","))]
     begin = time.monotonic()
     status, output = run_limited(command, TIMEOUT_S["e2e"], options)
     outcomes = parse_junit(report) if report.exists() else {}
@@ -162,7 +162,8 @@ def parse_options():
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path("build"),
                         help="build folder (build)")
     parser.add_argument("--filter", default="",
-                        help="only programs, or pytest tests, whose name contains this")
+                        help="only programs, or pytest tests, whose name contains one of these, with "
+                             "commas between")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8),
                         help="programs at a time")
     options = parser.parse_args()
@@ -180,7 +181,8 @@ def parse_options():
 def main():
     options = parse_options()
     listed = (options.build / "tests/programs.txt").read_text(encoding="utf-8").split()
-    programs = [pair for pair in zip(listed[::2], listed[1::2]) if options.filter in pair[1]]
+    programs = [pair for pair in zip(listed[::2], listed[1::2])
+                if any(word in pair[1] for word in options.filter.split(","))]
     results = []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:
         for result in executor.map(lambda pair: run_program(*pair, options), programs):

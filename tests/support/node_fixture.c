@@ -63,9 +63,10 @@ struct node_submit ask_for(const char *model, const char *text)
 
 static void take_text(struct ask_choice *choice, const struct node_event *e)
 {
-    assert_true(choice->n_text + e->n_text < ASK_TEXT_MAX);
-    if (e->n_text) memcpy(choice->text + choice->n_text, e->text, e->n_text);
-    choice->n_text += e->n_text;
+    size_t room = ASK_TEXT_MAX - 1 - choice->n_text;
+    size_t n = e->n_text < room ? e->n_text : room;
+    if (n) memcpy(choice->text + choice->n_text, e->text, n);
+    choice->n_text += n;
 }
 
 static void take_choice_event(struct ask *a, const struct node_event *e)

@@ -12,7 +12,7 @@
 #define ASK_TEXT_MAX 4096
 
 struct ask_choice {
-    char text[ASK_TEXT_MAX];
+    char text[ASK_TEXT_MAX]; /* its beginning: some answers go on until they are cancelled */
     size_t n_text;
     int32_t n_tokens, n_generated;
     bool done;
