@@ -63,6 +63,19 @@ sl_status engine_submit_embed(struct engine *engine, const struct engine_embed *
     return engine->ops->embed(engine->self, req, err);
 }
 
+sl_status engine_submit_infer(struct engine *engine, const struct engine_infer *req,
+                              struct sl_err *err)
+{
+    if (!engine->ops->infer)
+        return sl_err_set(err, SL_UNSUPPORTED, "%s: takes no tensors", engine->ops->name);
+    return engine->ops->infer(engine->self, req, err);
+}
+
+int engine_wake_fd(const struct engine *engine)
+{
+    return engine->ops->wake_fd ? engine->ops->wake_fd(engine->self) : -1;
+}
+
 void engine_info(const struct engine *engine, struct engine_info *out)
 {
     memset(out, 0, sizeof *out);

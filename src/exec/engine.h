@@ -9,6 +9,7 @@
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
+#include "exec/tensor.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -62,7 +63,9 @@ enum engine_pooling {
     ENGINE_POOLING_MODEL, /* what the file says (`pooling_type`); mean without it */
     ENGINE_POOLING_MEAN,
     ENGINE_POOLING_CLS, /* the first token's */
-    ENGINE_POOLING_LAST
+    ENGINE_POOLING_LAST,
+    /* a classifier's logits in place of a vector: what a cross-encoder makes of a pair */
+    ENGINE_POOLING_RANK
 };
 
 /* One embedding of one text. Everything is copied at submit. */
@@ -72,9 +75,22 @@ struct engine_embed {
     size_t n_text;
     const int32_t *tokens;
     size_t n_tokens;
+    /* The second text of a pair, with `text` as the first; NULL: there is none. Only engines of
+     * encoders take one. */
+    const char *pair;
+    size_t n_pair;
     bool parse_special;
     enum engine_pooling pooling;
-    bool no_normalize; /* by default the vector has Euclidean length 1 */
+    bool no_normalize; /* by default the vector has Euclidean length 1; never with RANK */
+};
+
+/* One run of a model on tensors. Everything is copied at submit. */
+struct engine_infer {
+    uint64_t id; /* as engine_generate's */
+    const struct tensor *inputs;
+    size_t n_inputs;
+    const char *const *outputs; /* names of those wanted, in this order */
+    size_t n_outputs;           /* 0: all, in the model's order */
 };
 
 /* What a client of the model must know; strings are the engine's, valid until unload. */
@@ -90,6 +106,11 @@ struct engine_info {
     int32_t n_seqs_max; /* sequences that run at once */
     uint64_t n_params;
     const char *quantization; /* of most weights: "q4_0" */
+    const char *device;       /* what computes: "cpu", "CUDAExecutionProvider"; NULL: not told */
+    bool embeds, ranks;       /* takes engine_embed, and pairs with ENGINE_POOLING_RANK */
+    /* Of a model that takes engine_infer; else empty. */
+    struct tensor_signature signature;
+    int32_t batch_max; /* rows that one run may have; 0 or 1: it does not batch */
 };
 
 struct engine_usage {
@@ -116,6 +137,7 @@ enum engine_event_type {
     /* a token was chosen; text may be empty while a character or a possible stop string is open */
     ENGINE_EVENT_TOKEN,
     ENGINE_EVENT_EMBEDDING, /* the vector; DONE follows */
+    ENGINE_EVENT_TENSORS,   /* the outputs; DONE follows */
     ENGINE_EVENT_DONE
 };
 
@@ -136,6 +158,9 @@ struct engine_event {
     /* EMBEDDING: [n_embd] f32, valid during the call */
     const float *embedding;
     int32_t n_embd;
+    /* TENSORS, valid during the call */
+    const struct tensor *tensors;
+    size_t n_tensors;
     /* DONE */
     enum engine_finish finish;
     sl_status status;
@@ -159,6 +184,8 @@ struct engine_stats {
     uint64_t compute_bytes;       /* graph buffers */
     uint64_t n_steps, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_preemptions;
     uint64_t n_graph_builds, n_graph_reuses;
+    /* of models on tensors: requests' rows, and runs; rows over runs is the mean batch */
+    uint64_t n_rows, n_runs;
 };
 
 struct engine; /* opaque; see llm_engine.h for how an LLM is loaded */
@@ -179,6 +206,8 @@ struct engine_ops {
     sl_status (*detokenize)(void *self, const int32_t *tokens, size_t n, struct sl_buf *out,
                             struct sl_err *err);
     int64_t (*next_ns)(const void *self); /* NULL: an idle engine has nothing to wait for */
+    sl_status (*infer)(void *self, const struct engine_infer *req, struct sl_err *err);
+    int (*wake_fd)(const void *self); /* NULL: it has no threads that bring results */
 };
 
 /* Wraps an implementation; takes ownership of self on success. NOMEM. */
@@ -210,6 +239,15 @@ int64_t engine_next_ns(const struct engine *engine);
 /* As engine_submit. UNSUPPORTED when the engine computes no embeddings. */
 SL_CHECK sl_status engine_submit_embed(struct engine *engine, const struct engine_embed *req,
                                        struct sl_err *err);
+
+/* As engine_submit; INVALID names the tensor and both shapes or types. UNSUPPORTED when the engine
+ * runs no tensors. */
+SL_CHECK sl_status engine_submit_infer(struct engine *engine, const struct engine_infer *req,
+                                       struct sl_err *err);
+
+/* Becomes readable when threads of the engine have brought something for the next step, which
+ * makes it unreadable again; -1: it has none. The engine's own. */
+int engine_wake_fd(const struct engine *engine);
 
 /* Zeroed for an engine that has nothing to tell. */
 void engine_info(const struct engine *engine, struct engine_info *out);

@@ -7,7 +7,7 @@
 /* What to load, and how. Zero is "as the engine likes it". */
 struct engine_load {
     const char
-        *kind; /* "llm": a GGUF file; "echo": the scripted engine (exec/echo/echo_engine.h) */
+        *kind; /* "llm": a GGUF file; "onnx": an ONNX file; "echo": the scripted engine */
     const char *path;      /* the file, or what the kind takes in its place */
     int32_t n_threads;     /* 0: as many as this process may use */
     int32_t n_ctx;         /* most tokens of one sequence; 0: min(the model's own, 4096) */
@@ -19,6 +19,8 @@ struct engine_load {
     uint64_t kv_bytes_max; /* of the KV cache; 0: room for n_ctx tokens */
     int32_t kv_contexts;   /* llm_engine_cfg's */
     bool no_prefix_cache;
+    /* JSON object with what only this kind knows (docs/onnx.md); NULL: nothing */
+    const char *options;
 };
 
 /* Called while a model loads, `fraction` from 0 to 1; often enough to answer a watchdog. False

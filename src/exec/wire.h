@@ -13,11 +13,11 @@
 
 struct frame;
 
-/* A prompt of four million tokens as ids, or 16 MiB of text with room for what goes with it. */
-#define WIRE_FRAME_BYTES_MAX (20u << 20)
+/* TENSOR_BYTES_MAX and names; also a prompt of four million tokens as ids, or 16 MiB of text. */
+#define WIRE_FRAME_BYTES_MAX (TENSOR_BYTES_MAX + (4u << 20))
 /* A decoded message with its pointers and small structs; a hostile frame of empty events would
  * otherwise take a hundred times its size. */
-#define WIRE_ARENA_BYTES_MAX (128u << 20)
+#define WIRE_ARENA_BYTES_MAX (160u << 20)
 #define WIRE_STOP_MAX 16 /* OpenAI allows 4; what exec/llm/stop.h takes */
 
 enum wire_type {
@@ -27,6 +27,7 @@ enum wire_type {
     WIRE_EMBED,      /* likewise */
     WIRE_TOKENIZE,   /* answered by TOKENS or REJECTED */
     WIRE_DETOKENIZE, /* answered by TEXT or REJECTED */
+    WIRE_INFER,      /* as GENERATE */
     WIRE_CANCEL,     /* the request's DONE events follow, unless they are on their way already */
     WIRE_PING,
     WIRE_UNLOAD, /* cancels all, unloads, exits with 0 */
@@ -79,6 +80,16 @@ struct wire_embed {
     struct wire_prompt prompt;
     enum engine_pooling pooling;
     bool no_normalize;
+    const char *pair; /* engine_embed's; NULL: none */
+    size_t n_pair;
+};
+
+struct wire_infer {
+    uint64_t id;
+    const struct tensor *inputs; /* decoded: each passed tensor_check */
+    size_t n_inputs;
+    const char *const *outputs;
+    size_t n_outputs;
 };
 
 struct wire_tokenize {
@@ -93,7 +104,7 @@ struct wire_detokenize {
     size_t n_tokens;
 };
 
-/* The model, once it is loaded. Strings are never NULL but info.chat_template. */
+/* The model, once it is loaded. Strings are never NULL but info.chat_template and info.device. */
 struct wire_loaded {
     struct engine_info info; /* chat_template: the one in use; NULL: none, chats are joined lines */
     struct chat_traits traits;
@@ -150,6 +161,7 @@ struct wire_msg {
         struct wire_load load;
         struct wire_generate generate;
         struct wire_embed embed;
+        struct wire_infer infer;
         struct wire_tokenize tokenize;
         struct wire_detokenize detokenize;
         uint64_t cancel_id;

@@ -25,10 +25,25 @@ struct wire_codec {
                         struct sl_err *err);
 };
 
-#define WIRE_REQUESTS 9 /* by enum wire_type; 0 is none */
-#define WIRE_REPLIES 5  /* from WIRE_LOADING on */
+#define WIRE_REQUESTS 10 /* by enum wire_type; 0 is none */
+#define WIRE_REPLIES 5   /* from WIRE_LOADING on */
 extern const struct wire_codec wire_requests[WIRE_REQUESTS];
 extern const struct wire_codec wire_replies[WIRE_REPLIES];
+
+/* --- wire_tensors.c --- */
+
+/* Arrays of generated structs in `scratch`, which borrow names, shapes and data. NOMEM. */
+SL_CHECK sl_status wire_put_tensors(const struct tensor *in, size_t n, struct sl_arena *scratch,
+                                    Starlane__Worker__Tensor ***out);
+/* Checked as tensor_check does; data is borrowed. CORRUPT, NOMEM. */
+SL_CHECK sl_status wire_get_tensors(Starlane__Worker__Tensor *const *in, size_t n,
+                                    struct sl_arena *arena, const struct tensor **out,
+                                    struct sl_err *err);
+SL_CHECK sl_status wire_put_specs(const struct tensor_spec *in, size_t n, struct sl_arena *scratch,
+                                  Starlane__Worker__TensorSpec ***out);
+SL_CHECK sl_status wire_get_specs(Starlane__Worker__TensorSpec *const *in, size_t n,
+                                  struct sl_arena *arena, const struct tensor_spec **out,
+                                  struct sl_err *err);
 
 /* The bytes of an optional text; NULL and 0 alike become none. */
 static inline ProtobufCBinaryData wire_bytes(const char *text, size_t n)

@@ -11,7 +11,10 @@
     X(n_embd) \
     X(n_layer) \
     X(n_seqs_max) \
-    X(n_params)
+    X(n_params) \
+    X(embeds) \
+    X(ranks) \
+    X(batch_max)
 
 #define LOADED_STRINGS(X) \
     X(architecture) \
@@ -52,7 +55,9 @@
     X(n_generated_tokens) \
     X(n_preemptions) \
     X(n_graph_builds) \
-    X(n_graph_reuses)
+    X(n_graph_reuses) \
+    X(n_rows) \
+    X(n_runs)
 
 typedef Starlane__Worker__Event pb_event;
 typedef Starlane__Worker__Logprob pb_logprob;
@@ -92,6 +97,7 @@ static void encode_loaded(const struct wire_msg *msg, struct wire_sink *sink)
 {
     const struct wire_loaded *in = &msg->loaded;
     Starlane__Worker__Loaded m = STARLANE__WORKER__LOADED__INIT;
+    const struct tensor_signature *signature = &in->info.signature;
     const char *tmpl = in->info.chat_template;
 #define X(field) m.field = in->info.field;
     LOADED_FIELDS(X)
@@ -105,7 +111,13 @@ static void encode_loaded(const struct wire_msg *msg, struct wire_sink *sink)
     m.chat_template = wire_bytes(tmpl, tmpl ? strlen(tmpl) : 0);
     m.tools = (uint32_t)in->traits.tools;
     m.thinks = in->traits.thinks;
-    wire_sink_put(sink, &m.base);
+    m.device = wire_string(in->info.device);
+    m.n_inputs = signature->n_inputs;
+    m.n_outputs = signature->n_outputs;
+    sink->status = wire_put_specs(signature->inputs, m.n_inputs, &sink->scratch, &m.inputs);
+    if (sink->status == SL_OK)
+        sink->status = wire_put_specs(signature->outputs, m.n_outputs, &sink->scratch, &m.outputs);
+    if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
 }
 
 static sl_status decode_loaded(const void *message, struct sl_arena *arena, struct wire_msg *out,
@@ -113,6 +125,7 @@ static sl_status decode_loaded(const void *message, struct sl_arena *arena, stru
 {
     const Starlane__Worker__Loaded *m = message;
     struct wire_loaded *loaded = &out->loaded;
+    struct tensor_signature *signature = &loaded->info.signature;
     if (m->tools > CHAT_TOOLS_HARMONY)
         return sl_err_set(err, SL_CORRUPT, "tool format %u", m->tools);
     if (m->n_ctx < 0 || m->n_embd < 0 || m->n_vocab < 0)
@@ -126,7 +139,13 @@ static sl_status decode_loaded(const void *message, struct sl_arena *arena, stru
 #undef X
     loaded->traits.tools = (enum chat_tool_format)m->tools;
     loaded->traits.thinks = m->thinks;
-    if (!m->chat_template.len) return SL_OK;
+    if (*m->device) loaded->info.device = m->device;
+    signature->n_inputs = m->n_inputs;
+    signature->n_outputs = m->n_outputs;
+    sl_status status = wire_get_specs(m->inputs, m->n_inputs, arena, &signature->inputs, err);
+    if (status == SL_OK)
+        status = wire_get_specs(m->outputs, m->n_outputs, arena, &signature->outputs, err);
+    if (status != SL_OK || !m->chat_template.len) return status;
     loaded->info.chat_template =
         sl_arena_strndup(arena, (const char *)m->chat_template.data, m->chat_template.len);
     return loaded->info.chat_template ? SL_OK : sl_err_set(err, SL_NOMEM, "chat template");
@@ -228,6 +247,10 @@ static sl_status fill_engine_event(const struct engine_event *in, pb_event *out,
         out->embedding = floats(in->embedding);
         out->n_embedding = in->n_embd > 0 ? (size_t)in->n_embd : 0;
         return SL_OK;
+    case ENGINE_EVENT_TENSORS:
+        out->type = PB_EVENT(TENSORS);
+        out->n_tensors = in->n_tensors;
+        return wire_put_tensors(in->tensors, in->n_tensors, scratch, &out->tensors);
     }
     return SL_INVALID;
 }
@@ -334,6 +357,11 @@ static sl_status read_engine_event(const pb_event *in, struct engine_event *out,
         out->n_cached = in->n_cached;
         return SL_OK;
     }
+    if (in->type == PB_EVENT(TENSORS)) {
+        out->type = ENGINE_EVENT_TENSORS;
+        out->n_tensors = in->n_tensors;
+        return wire_get_tensors(in->tensors, in->n_tensors, arena, &out->tensors, err);
+    }
     if (in->n_embedding > INT32_MAX) return sl_err_set(err, SL_CORRUPT, "embedding too long");
     out->type = ENGINE_EVENT_EMBEDDING;
     out->embedding = in->embedding;
@@ -361,6 +389,7 @@ static sl_status read_event(const pb_event *in, struct wire_event *out, struct s
     case PB_EVENT(PREFILL):
     case PB_EVENT(TOKEN):
     case PB_EVENT(EMBEDDING):
+    case PB_EVENT(TENSORS):
     case PB_EVENT(DONE):
         out->type = WIRE_EVENT_ENGINE;
         return read_engine_event(in, &out->engine, arena, err);

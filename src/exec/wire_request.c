@@ -44,7 +44,7 @@
 typedef Starlane__Worker__Prompt pb_prompt;
 typedef Starlane__Worker__Sampler pb_sampler;
 
-_Static_assert((int)ENGINE_POOLING_LAST == (int)STARLANE__WORKER__POOLING__POOLING_LAST,
+_Static_assert((int)ENGINE_POOLING_RANK == (int)STARLANE__WORKER__POOLING__POOLING_RANK,
                "enum engine_pooling and Pooling have the same values");
 
 static void fill_prompt(const struct wire_prompt *in, pb_prompt *out)
@@ -99,10 +99,18 @@ static void encode_load(const struct wire_msg *msg, struct wire_sink *sink)
     m.title = wire_string(in->title);
     if (in->chat_template)
         m.chat_template = wire_bytes(in->chat_template, strlen(in->chat_template));
+    if (in->engine.options) m.options = wire_bytes(in->engine.options, strlen(in->engine.options));
 #define X(field) m.field = in->engine.field;
     LOAD_FIELDS(X)
 #undef X
     wire_sink_put(sink, &m.base);
+}
+
+/* *out stays NULL for an empty one. */
+static bool keep_text(const ProtobufCBinaryData *in, struct sl_arena *arena, const char **out)
+{
+    if (in->len) *out = sl_arena_strndup(arena, (const char *)in->data, in->len);
+    return !in->len || *out;
 }
 
 static sl_status decode_load(const void *message, struct sl_arena *arena, struct wire_msg *out,
@@ -116,10 +124,9 @@ static sl_status decode_load(const void *message, struct sl_arena *arena, struct
 #define X(field) load->engine.field = m->field;
     LOAD_FIELDS(X)
 #undef X
-    if (!m->chat_template.len) return SL_OK;
-    load->chat_template =
-        sl_arena_strndup(arena, (const char *)m->chat_template.data, m->chat_template.len);
-    return load->chat_template ? SL_OK : sl_err_set(err, SL_NOMEM, "chat template");
+    bool ok = keep_text(&m->chat_template, arena, &load->chat_template) &&
+              keep_text(&m->options, arena, &load->engine.options);
+    return ok ? SL_OK : sl_err_set(err, SL_NOMEM, "load message");
 }
 
 /* Bias pairs travel as two arrays, which protobuf packs. */
@@ -236,6 +243,8 @@ static void encode_embed(const struct wire_msg *msg, struct wire_sink *sink)
     m.prompt = &prompt;
     m.pooling = (Starlane__Worker__Pooling)in->pooling;
     m.no_normalize = in->no_normalize;
+    m.has_pair = in->pair != NULL;
+    m.pair = wire_bytes(in->pair, in->n_pair);
     wire_sink_put(sink, &m.base);
 }
 
@@ -244,11 +253,42 @@ static sl_status decode_embed(const void *message, struct sl_arena *arena, struc
 {
     const Starlane__Worker__Embed *m = message;
     (void)arena;
-    if ((unsigned)m->pooling > ENGINE_POOLING_LAST)
+    if ((unsigned)m->pooling > ENGINE_POOLING_RANK)
         return sl_err_set(err, SL_CORRUPT, "pooling %d", (int)m->pooling);
     out->embed = (struct wire_embed){
         .id = m->id, .pooling = (enum engine_pooling)m->pooling, .no_normalize = m->no_normalize};
+    if (m->has_pair) {
+        out->embed.pair = m->pair.len ? (const char *)m->pair.data : "";
+        out->embed.n_pair = m->pair.len;
+    }
     return read_prompt(m->prompt, &out->embed.prompt, err);
+}
+
+static void encode_infer(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    const struct wire_infer *in = &msg->infer;
+    Starlane__Worker__Infer m = STARLANE__WORKER__INFER__INIT;
+    m.id = in->id;
+    m.n_inputs = in->n_inputs;
+    m.n_outputs = in->n_outputs;
+    m.outputs = sl_arena_array(&sink->scratch, in->n_outputs + 1, sizeof *m.outputs);
+    sink->status = wire_put_tensors(in->inputs, in->n_inputs, &sink->scratch, &m.inputs);
+    if (!m.outputs) sink->status = SL_NOMEM;
+    if (sink->status != SL_OK) return;
+    for (size_t i = 0; i < in->n_outputs; i++) m.outputs[i] = wire_string(in->outputs[i]);
+    wire_sink_put(sink, &m.base);
+}
+
+static sl_status decode_infer(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                              struct sl_err *err)
+{
+    const Starlane__Worker__Infer *m = message;
+    if (m->n_outputs > TENSORS_MAX) return sl_err_set(err, SL_CORRUPT, "%zu outputs", m->n_outputs);
+    out->infer = (struct wire_infer){.id = m->id,
+                                     .n_inputs = m->n_inputs,
+                                     .outputs = (const char *const *)m->outputs,
+                                     .n_outputs = m->n_outputs};
+    return wire_get_tensors(m->inputs, m->n_inputs, arena, &out->infer.inputs, err);
 }
 
 static void encode_tokenize(const struct wire_msg *msg, struct wire_sink *sink)
@@ -350,6 +390,7 @@ const struct wire_codec wire_requests[WIRE_REQUESTS] = {
                        decode_tokenize},
     [WIRE_DETOKENIZE] = {"detokenize", &starlane__worker__detokenize__descriptor, encode_detokenize,
                          decode_detokenize},
+    [WIRE_INFER] = {"infer", &starlane__worker__infer__descriptor, encode_infer, decode_infer},
     [WIRE_CANCEL] = {"cancel", &starlane__worker__cancel__descriptor, encode_cancel, decode_cancel},
     [WIRE_PING] = {"ping", &starlane__worker__ping__descriptor, encode_ping, decode_ping},
     [WIRE_UNLOAD] = {"unload", &starlane__worker__unload__descriptor, encode_unload, decode_unload},

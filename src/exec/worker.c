@@ -16,7 +16,7 @@
 #define WATCHDOG_MS 60000
 #define LOAD_WATCHDOG_MS 300000
 #define GRACE_MS 5000
-#define SEND_BYTES_MAX (64u << 20) /* four of the longest prompts, or very many usual ones */
+#define SEND_BYTES_MAX (256u << 20) /* as many bytes of bodies as the HTTP server holds */
 #define READ_BYTES (64u << 10)
 /* In one turn so much is taken from one worker at most: others and clients get theirs. */
 #define READ_BYTES_A_TURN (1u << 20)
@@ -447,6 +447,12 @@ sl_status worker_generate(struct worker *w, const struct wire_generate *req, str
 sl_status worker_embed(struct worker *w, const struct wire_embed *req, struct sl_err *err)
 {
     const struct wire_msg msg = {.type = WIRE_EMBED, .embed = *req};
+    return send_request(w, &msg, err);
+}
+
+sl_status worker_infer(struct worker *w, const struct wire_infer *req, struct sl_err *err)
+{
+    const struct wire_msg msg = {.type = WIRE_INFER, .infer = *req};
     return send_request(w, &msg, err);
 }
 

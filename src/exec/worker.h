@@ -59,7 +59,7 @@ struct worker_cfg {
     int64_t
         load_watchdog_ms;  /* the same while it loads; 0: 300,000 (a slow disk, one big tensor) */
     int64_t grace_ms;      /* worker_unload kills after so long; 0: 5,000 */
-    size_t send_bytes_max; /* of what waits to be sent; 0: 64 MiB */
+    size_t send_bytes_max; /* of what waits to be sent; 0: 256 MiB */
 };
 
 /* Starts a worker and has it load. On failure *out is untouched and no callback comes. IO (fork, no
@@ -77,6 +77,8 @@ void worker_destroy(struct worker *worker);
 SL_CHECK sl_status worker_generate(struct worker *worker, const struct wire_generate *req,
                                    struct sl_err *err);
 SL_CHECK sl_status worker_embed(struct worker *worker, const struct wire_embed *req,
+                                struct sl_err *err);
+SL_CHECK sl_status worker_infer(struct worker *worker, const struct wire_infer *req,
                                 struct sl_err *err);
 SL_CHECK sl_status worker_tokenize(struct worker *worker, const struct wire_tokenize *req,
                                    struct sl_err *err);

@@ -60,6 +60,11 @@ static bool copy_engine_event(struct sl_arena *arena, struct engine_event *event
     event->embedding = copy(arena, event->embedding, n_embedding * sizeof(float));
     event->message = sl_arena_strndup(arena, event->message ? event->message : "",
                                       event->message ? strlen(event->message) : 0);
+    if (event->type == ENGINE_EVENT_TENSORS) {
+        struct tensor *tensors;
+        if (tensors_copy(event->tensors, event->n_tensors, arena, &tensors) != SL_OK) return false;
+        event->tensors = tensors;
+    }
     if (event->usage) {
         event->usage = copy(arena, event->usage, sizeof *event->usage);
         if (!event->usage) return false;

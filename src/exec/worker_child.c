@@ -31,6 +31,8 @@ struct child {
     struct engine *engine; /* NULL until it is loaded */
     bool load_begun, ending;
     double told; /* progress of the load */
+    /* Its outputs were too large to tell; its end, the next event, says so. */
+    bool too_large;
     /* The first failure of the engine, or to tell the agent something; it ends the process. */
     struct sl_err failure;
     char chunk[READ_BYTES];
@@ -85,8 +87,20 @@ static void add_event(struct child *child, const struct wire_event *event)
 
 static void on_event(void *ctx, const struct engine_event *event)
 {
-    const struct wire_event own = {.type = WIRE_EVENT_ENGINE, .id = event->id, .engine = *event};
-    add_event(ctx, &own);
+    struct child *child = ctx;
+    struct wire_event own = {.type = WIRE_EVENT_ENGINE, .id = event->id, .engine = *event};
+    if (event->type == ENGINE_EVENT_TENSORS &&
+        tensors_bytes(event->tensors, event->n_tensors) > TENSOR_BYTES_MAX) {
+        child->too_large = true;
+        return;
+    }
+    if (child->too_large && event->type == ENGINE_EVENT_DONE) {
+        own.engine.finish = ENGINE_FINISH_ERROR;
+        own.engine.status = SL_LIMIT;
+        own.engine.message = "the outputs are over 64 MiB together; ask for fewer of them";
+    }
+    child->too_large = false;
+    add_event(child, &own);
 }
 
 static void pong(struct child *child, uint64_t seq)
@@ -163,6 +177,16 @@ static void generate(struct child *child, const struct wire_generate *req)
         reject(child, req->id, &err);
 }
 
+static void answer_submit(struct child *child, uint64_t id, sl_status status,
+                          const struct sl_err *err)
+{
+    const struct wire_event event = {.type = WIRE_EVENT_ACCEPTED, .id = id};
+    if (status == SL_OK)
+        add_event(child, &event);
+    else
+        reject(child, id, err);
+}
+
 static void embed(struct child *child, const struct wire_embed *req)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -177,13 +201,22 @@ static void embed(struct child *child, const struct wire_embed *req)
         .parse_special = prompt.parse_special,
         .pooling = req->pooling,
         .no_normalize = req->no_normalize,
+        .pair = req->pair,
+        .n_pair = req->n_pair,
     };
-    const struct wire_event event = {.type = WIRE_EVENT_ACCEPTED, .id = req->id};
     if (status == SL_OK) status = engine_submit_embed(child->engine, &own, &err);
-    if (status == SL_OK)
-        add_event(child, &event);
-    else
-        reject(child, req->id, &err);
+    answer_submit(child, req->id, status, &err);
+}
+
+static void infer(struct child *child, const struct wire_infer *req)
+{
+    struct sl_err err = SL_ERR_INIT;
+    const struct engine_infer own = {.id = req->id,
+                                     .inputs = req->inputs,
+                                     .n_inputs = req->n_inputs,
+                                     .outputs = req->outputs,
+                                     .n_outputs = req->n_outputs};
+    answer_submit(child, req->id, engine_submit_infer(child->engine, &own, &err), &err);
 }
 
 static void tokenize(struct child *child, const struct wire_tokenize *req)
@@ -230,6 +263,7 @@ static bool serve(struct child *child, const struct wire_msg *msg)
     switch (msg->type) {
     case WIRE_GENERATE: generate(child, &msg->generate); return true;
     case WIRE_EMBED: embed(child, &msg->embed); return true;
+    case WIRE_INFER: infer(child, &msg->infer); return true;
     case WIRE_TOKENIZE: tokenize(child, &msg->tokenize); return true;
     case WIRE_DETOKENIZE: detokenize(child, &msg->detokenize); return true;
     case WIRE_CANCEL: cancel(child, msg->cancel_id); return true;
@@ -349,8 +383,11 @@ static void wait_for_work(struct child *child)
     int64_t next_ns = child->engine ? engine_next_ns(child->engine) : -1;
     const struct timespec timeout = {.tv_sec = next_ns / 1000000000,
                                      .tv_nsec = next_ns % 1000000000};
-    struct pollfd poll_fd = {.fd = child->fd, .events = POLLIN};
-    (void)ppoll(&poll_fd, 1, next_ns < 0 ? NULL : &timeout, NULL);
+    struct pollfd fds[] = {
+        {.fd = child->fd, .events = POLLIN},
+        {.fd = child->engine ? engine_wake_fd(child->engine) : -1, .events = POLLIN},
+    };
+    (void)ppoll(fds, sizeof fds / sizeof *fds, next_ns < 0 ? NULL : &timeout, NULL);
 }
 
 static void turn(struct child *child)

@@ -348,6 +348,9 @@ static void fill_model(struct node *node, const struct node_entry *entry, struct
         .last_error = entry->last_error,
         .parameters = entry->parameters,
         .system = entry->system,
+        .format = strcmp(entry->kind, "llm") ? entry->kind : "gguf",
+        .processing = entry->processing,
+        .options = entry->options,
     };
     if (entry->worker && worker_ready(entry->worker)) out->stats = *worker_stats(entry->worker);
 }

@@ -29,6 +29,7 @@ struct store;
 
 #define NODE_REQUEST_BYTES_MAX (64u << 20) /* prompt and generated ids: past any context of today */
 #define NODE_PROMPT_BYTES_MAX (16u << 20)  /* what a worker takes; four million token ids */
+#define NODE_TENSOR_REQUEST_BYTES_MAX (TENSOR_BYTES_MAX + (4u << 20)) /* names and shapes too */
 
 struct node_cfg {
     struct loop *loop;
@@ -61,7 +62,8 @@ enum node_task {
     NODE_EMBED,
     NODE_TOKENIZE,
     NODE_DETOKENIZE,
-    NODE_LOAD /* nothing but that the model is loaded */
+    NODE_INFER, /* tensors in, tensors out */
+    NODE_LOAD   /* nothing but that the model is loaded */
 };
 
 enum node_prompt {
@@ -97,13 +99,20 @@ struct node_submit {
     /* EMBED */
     enum engine_pooling pooling;
     bool no_normalize;
+    const char *pair; /* with TEXT: the second text of a pair; NULL: none */
+    size_t n_pair;
+    /* INFER: engine_infer's */
+    const struct tensor *inputs;
+    size_t n_inputs;
+    const char *const *outputs;
+    size_t n_outputs;
 };
 
 enum node_event_type {
     NODE_EVENT_STARTED, /* the prompt is known: n_prompt, n_cached, opens_thinking, traits */
     NODE_EVENT_TOKEN,
     NODE_EVENT_CHOICE_DONE, /* text that was held back, finish, n_generated */
-    NODE_EVENT_RESULT,      /* embedding, tokens or text */
+    NODE_EVENT_RESULT,      /* embedding, tokens, text or tensors */
     NODE_EVENT_DONE,
     NODE_EVENT_FAILED
 };
@@ -131,6 +140,9 @@ struct node_event {
     int32_t n_embd;
     const int32_t *tokens;
     size_t n_tokens;
+    const struct tensor *tensors; /* valid during the call */
+    size_t n_tensors;
+    int32_t n_rows; /* of tensors: the first dimension of the first input, at least 1 */
     /* DONE, FAILED: where the time went, nanoseconds; 0: never came to it */
     int64_t queue_ns;       /* submit to the worker's first step for it, model load included; also
                          STARTED, until the worker took it */
@@ -177,6 +189,9 @@ struct node_model {
     /* What the store's manifest says; NULL: nothing. */
     const struct sl_json_value *parameters; /* defaults as Ollama names them */
     const char *system;                     /* message for conversations that bring none */
+    const char *format;                     /* "gguf", "onnx", "echo" */
+    const char *processing; /* JSON object: how images become inputs; NULL: it says nothing */
+    const char *options;    /* JSON object: how the engine runs it; NULL */
 };
 /* Calls fn for every model that was asked for since start. */
 void node_models(struct node *node, void (*fn)(void *ctx, const struct node_model *model),

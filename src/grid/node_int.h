@@ -30,7 +30,10 @@ struct node_entry {
     bool removed; /* its file is gone or replaced: takes no more requests */
     char *name, *path, *digest, *chat_template, *system;
     struct sl_json_value *parameters;
-    const char *kind; /* "llm", "echo" */
+    const char *kind; /* "llm", "onnx", "echo" */
+    char *processing, *options;
+    uint64_t file_bytes;
+    struct sl_arena signature_arena; /* of info.signature */
     struct worker *worker;
     double load_fraction;
     int64_t loaded_at_ns;
@@ -70,7 +73,7 @@ struct node_request {
     uint32_t parts; /* bit p: part p is on the worker */
     bool started, progressed, has_result, opens_thinking;
     bool silent; /* the owner is gone or was told the end; what comes is dropped */
-    int32_t n_prompt, n_cached, n_attempts;
+    int32_t n_prompt, n_cached, n_attempts, n_rows;
     int64_t submit_ns, dispatch_ns, first_step_ns, first_token_ns, load_ns;
     struct node_request *next, *previous; /* in entry->running */
     bool linked;

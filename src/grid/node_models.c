@@ -9,7 +9,10 @@
 
 #define ECHO_PREFIX "echo:"
 #define ECHO_BYTES (1u << 20) /* what the scripted engine is charged until it has said more */
-#define SEQS_DEFAULT 64       /* llm_engine_cfg's; the worker's own number replaces it */
+/* Of ONNX Runtime itself; a model takes its file and half again until its worker says more. */
+#define ONNX_RUNTIME_BYTES (48u << 20)
+#define SIGNATURE_BYTES_MAX (4u << 20) /* TENSORS_MAX inputs and as many outputs, with names */
+#define SEQS_DEFAULT 64                /* llm_engine_cfg's; the worker's own number replaces it */
 
 static struct node_name *name_find(struct node *node, const char *text)
 {
@@ -62,6 +65,8 @@ static void forget_info(struct node_entry *entry)
     sl_free((char *)entry->info.bos_text);
     sl_free((char *)entry->info.eos_text);
     sl_free((char *)entry->info.quantization);
+    sl_free((char *)entry->info.device);
+    sl_arena_reset(&entry->signature_arena);
     memset(&entry->info, 0, sizeof entry->info);
     entry->has_info = false;
 }
@@ -81,6 +86,9 @@ void node_entry_free(struct node_entry *entry)
     sl_free(entry->digest);
     sl_free(entry->chat_template);
     sl_free(entry->system);
+    sl_arena_done(&entry->signature_arena);
+    sl_free(entry->processing);
+    sl_free(entry->options);
     sl_json_free(entry->parameters);
     sl_free(entry);
 }
@@ -150,6 +158,10 @@ static sl_status estimate_bytes(const struct node_entry *entry, uint64_t *out, s
         *out = ECHO_BYTES;
         return SL_OK;
     }
+    if (!strcmp(entry->kind, "onnx")) {
+        *out = entry->file_bytes + entry->file_bytes / 2 + ONNX_RUNTIME_BYTES;
+        return SL_OK;
+    }
     llm_cfg_of(entry->node, &cfg);
     sl_status status = llm_engine_estimate(entry->path, &cfg, &estimate, err);
     if (status == SL_OK) *out = estimate.weight_bytes + estimate.kv_bytes + estimate.compute_bytes;
@@ -169,6 +181,12 @@ static sl_status add_to_sched(struct node_entry *entry, struct sl_err *err)
     return SL_OK;
 }
 
+static bool keep_text(const char *text, char **out)
+{
+    if (text) *out = sl_strdup(text);
+    return !text || *out;
+}
+
 static sl_status entry_create(struct node *node, const struct store_model *model, const char *kind,
                               struct node_entry **out, struct sl_err *err)
 {
@@ -183,12 +201,15 @@ static sl_status entry_create(struct node *node, const struct store_model *model
     entry->name = sl_strdup(model->name);
     entry->path = sl_strdup(model->path);
     entry->digest = sl_strdup(model->digest);
-    if (model->chat_template) entry->chat_template = sl_strdup(model->chat_template);
-    if (model->system) entry->system = sl_strdup(model->system);
+    entry->file_bytes = model->size;
+    sl_arena_init(&entry->signature_arena, SIGNATURE_BYTES_MAX);
     node->entries[index] = entry;
-    if (!entry->name || !entry->path || !entry->digest ||
-        (model->chat_template && !entry->chat_template) || (model->system && !entry->system))
-        status = sl_err_set(err, SL_NOMEM, "model");
+    bool ok = entry->name && entry->path && entry->digest &&
+              keep_text(model->chat_template, &entry->chat_template) &&
+              keep_text(model->system, &entry->system) &&
+              keep_text(model->processing, &entry->processing) &&
+              keep_text(model->options, &entry->options);
+    if (!ok) status = sl_err_set(err, SL_NOMEM, "model");
     if (status == SL_OK && model->parameters)
         status =
             sl_json_parse(model->parameters, strlen(model->parameters), &entry->parameters, err);
@@ -244,15 +265,18 @@ static struct node_entry *local_entry(struct node *node, const char *name)
     return NULL;
 }
 
-/* A model given by its path is known to clients by its file's name without ".gguf". */
+/* A model given by its path is known to clients by its file's name without ".gguf" or ".onnx". */
 static void name_by_file(struct store_model *model, const char *path)
 {
-    static const char suffix[] = ".gguf";
+    static const char *const suffixes[] = {".gguf", ".onnx"};
     const char *slash = strrchr(path, '/');
     snprintf(model->name, sizeof model->name, "%.1000s", slash ? slash + 1 : path);
     size_t n = strlen(model->name);
-    if (n > sizeof suffix && !strcmp(model->name + n - (sizeof suffix - 1), suffix))
-        model->name[n - (sizeof suffix - 1)] = '\0';
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t n_suffix = strlen(suffixes[i]);
+        if (n > n_suffix && !strcmp(model->name + n - n_suffix, suffixes[i]))
+            model->name[n - n_suffix] = '\0';
+    }
 }
 
 /* Clients could not tell two files apart that have one name in two folders. */
@@ -293,7 +317,8 @@ sl_status node_entry_of(struct node *node, const char *name, bool any_path, stru
         status = check_name_is_free(node, &model, err);
     }
     *out = status == SL_OK ? entry_of_model(node, &model) : NULL;
-    if (status == SL_OK && !*out) status = entry_create(node, &model, "llm", out, err);
+    const char *kind = strcmp(model.details.format, "onnx") ? "llm" : "onnx";
+    if (status == SL_OK && !*out) status = entry_create(node, &model, kind, out, err);
     if (status == SL_OK) name_put(node, name, *out);
     if (status == SL_OK && model.local) name_put(node, model.name, *out);
     store_model_done(&model);
@@ -325,6 +350,27 @@ static const char *keep(const char *s, bool *ok)
     return copy;
 }
 
+static const struct tensor_spec *keep_specs(struct node_entry *entry,
+                                            const struct tensor_spec *specs, size_t n, bool *ok)
+{
+    struct tensor_spec *v = sl_arena_array(&entry->signature_arena, n + 1, sizeof *v);
+    for (size_t i = 0; v && i < n; i++) {
+        v[i] = specs[i];
+        v[i].name = sl_arena_strndup(&entry->signature_arena, specs[i].name, strlen(specs[i].name));
+        *ok = *ok && v[i].name;
+    }
+    *ok = *ok && v;
+    return v;
+}
+
+static void keep_signature(struct node_entry *entry, const struct tensor_signature *signature,
+                           bool *ok)
+{
+    struct tensor_signature *own = &entry->info.signature;
+    own->inputs = keep_specs(entry, signature->inputs, signature->n_inputs, ok);
+    own->outputs = keep_specs(entry, signature->outputs, signature->n_outputs, ok);
+}
+
 /* The strings of a worker's greeting live only as long as the worker. */
 static void keep_info(struct node_entry *entry, const struct engine_info *info)
 {
@@ -337,6 +383,8 @@ static void keep_info(struct node_entry *entry, const struct engine_info *info)
     entry->info.bos_text = keep(info->bos_text, &ok);
     entry->info.eos_text = keep(info->eos_text, &ok);
     entry->info.quantization = keep(info->quantization, &ok);
+    entry->info.device = keep(info->device, &ok);
+    keep_signature(entry, &info->signature, &ok);
     entry->has_info = ok;
     if (!ok) forget_info(entry);
 }
@@ -435,7 +483,8 @@ void node_entry_spawn(struct node_entry *entry)
                             .kv_type = cfg->kv_type,
                             .kv_bytes_max = cfg->kv_bytes_max,
                             .kv_contexts = cfg->kv_contexts,
-                            .no_prefix_cache = cfg->no_prefix_cache},
+                            .no_prefix_cache = cfg->no_prefix_cache,
+                            .options = entry->options},
                  .title = entry->name,
                  .chat_template = entry->chat_template},
     };

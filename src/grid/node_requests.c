@@ -43,12 +43,44 @@ static void copy_sampler(struct node_request *r, bool *ok)
              (size_t)r->sampler.n_dry_breakers * sizeof *r->sampler.dry_breakers, ok);
 }
 
+static void copy_outputs(struct node_request *r, bool *ok)
+{
+    struct node_submit *s = &r->submit;
+    const char **outputs = sl_arena_array(&r->arena, s->n_outputs + 1, sizeof *outputs);
+    *ok = *ok && outputs;
+    for (size_t i = 0; i < s->n_outputs && *ok; i++)
+        outputs[i] = copy(&r->arena, s->outputs[i], strlen(s->outputs[i]), ok);
+    s->outputs = outputs;
+}
+
+static sl_status copy_tensors(struct node_request *r, struct sl_err *err)
+{
+    struct node_submit *s = &r->submit;
+    struct tensor *inputs = NULL;
+    size_t n_bytes = tensors_bytes(s->inputs, s->n_inputs);
+    if (n_bytes > TENSOR_BYTES_MAX)
+        return sl_err_set(err, SL_LIMIT, "the inputs have %zu bytes together; at most %u are taken",
+                          n_bytes, TENSOR_BYTES_MAX);
+    if (s->n_inputs > TENSORS_MAX || s->n_outputs > TENSORS_MAX)
+        return sl_err_set(err, SL_LIMIT, "more than %d tensors", TENSORS_MAX);
+    for (size_t i = 0; i < s->n_inputs; i++)
+        if (tensor_check(&s->inputs[i], err) != SL_OK)
+            return sl_err_prefix(err, "input \"%.80s\"", s->inputs[i].name);
+    bool ok = tensors_copy(s->inputs, s->n_inputs, &r->arena, &inputs) == SL_OK;
+    s->inputs = inputs;
+    copy_outputs(r, &ok);
+    r->n_rows = 1;
+    if (ok && s->n_inputs && inputs[0].rank > 0 && inputs[0].shape[0] <= INT32_MAX)
+        r->n_rows = (int32_t)inputs[0].shape[0];
+    return ok ? SL_OK : sl_err_set(err, SL_NOMEM, "tensors");
+}
+
 static sl_status copy_submit(struct node_request *r, const struct node_submit *submit,
                              struct sl_err *err)
 {
     struct node_submit *s = &r->submit;
     bool ok = true;
-    size_t n_bytes = submit->n_text + submit->n_tokens * sizeof *s->tokens;
+    size_t n_bytes = submit->n_text + submit->n_pair + submit->n_tokens * sizeof *s->tokens;
     if (submit->n_text > NODE_PROMPT_BYTES_MAX || n_bytes > NODE_PROMPT_BYTES_MAX)
         return sl_err_set(err, SL_LIMIT, "the prompt has %zu bytes; at most %u are taken", n_bytes,
                           NODE_PROMPT_BYTES_MAX);
@@ -56,13 +88,14 @@ static sl_status copy_submit(struct node_request *r, const struct node_submit *s
     s->model = r->entry->name;
     s->text = copy(&r->arena, s->text, s->n_text, &ok);
     s->tokens = copy(&r->arena, s->tokens, s->n_tokens * sizeof *s->tokens, &ok);
+    s->pair = copy(&r->arena, s->pair, s->n_pair, &ok);
     copy_stop(r, &ok);
     copy_sampler(r, &ok);
     r->choices = sl_arena_array(&r->arena, (size_t)r->n_choices, sizeof *r->choices);
     if (!ok || !r->choices) return sl_err_set(err, SL_NOMEM, "request");
     for (int32_t i = 0; i < r->n_choices; i++)
         sl_buf_init(&r->choices[i].tokens, NODE_REQUEST_BYTES_MAX);
-    return SL_OK;
+    return s->task == NODE_INFER ? copy_tensors(r, err) : SL_OK;
 }
 
 sl_status node_request_create(struct node *node, const struct node_submit *submit,
@@ -78,7 +111,7 @@ sl_status node_request_create(struct node *node, const struct node_submit *submi
         return sl_err_set(err, SL_INVALID, "there is no class %d", (int)submit->qos);
     struct node_request *r = sl_calloc(1, sizeof *r);
     if (!r) return sl_err_set(err, SL_NOMEM, "request");
-    sl_arena_init(&r->arena, NODE_REQUEST_BYTES_MAX);
+    sl_arena_init(&r->arena, NODE_TENSOR_REQUEST_BYTES_MAX);
     r->node = node;
     r->entry = entry;
     r->n_choices = submit->task == NODE_GENERATE && submit->n_choices > 1 ? submit->n_choices : 1;
@@ -245,8 +278,21 @@ static sl_status send_other(struct node_request *r, struct sl_err *err)
     const struct node_submit *s = &r->submit;
     uint64_t id = part_id(r, NODE_PART_ALL);
     if (s->task == NODE_EMBED) {
-        struct wire_embed req = {id, prompt_of(r), s->pooling, s->no_normalize};
+        struct wire_embed req = {.id = id,
+                                 .prompt = prompt_of(r),
+                                 .pooling = s->pooling,
+                                 .no_normalize = s->no_normalize,
+                                 .pair = s->pair,
+                                 .n_pair = s->n_pair};
         return worker_embed(r->entry->worker, &req, err);
+    }
+    if (s->task == NODE_INFER) {
+        struct wire_infer req = {.id = id,
+                                 .inputs = s->inputs,
+                                 .n_inputs = s->n_inputs,
+                                 .outputs = s->outputs,
+                                 .n_outputs = s->n_outputs};
+        return worker_infer(r->entry->worker, &req, err);
     }
     if (s->task == NODE_TOKENIZE) {
         struct wire_tokenize req = {id, prompt_of(r), s->no_bos};
@@ -433,6 +479,13 @@ static void on_engine_event(struct node_request *r, unsigned part, const struct 
     } else if (e->type == ENGINE_EVENT_EMBEDDING && !r->has_result) {
         struct node_event event = {
             .type = NODE_EVENT_RESULT, .embedding = e->embedding, .n_embd = e->n_embd};
+        r->has_result = true;
+        emit(r, &event);
+    } else if (e->type == ENGINE_EVENT_TENSORS && !r->has_result) {
+        struct node_event event = {.type = NODE_EVENT_RESULT,
+                                   .tensors = e->tensors,
+                                   .n_tensors = e->n_tensors,
+                                   .n_rows = r->n_rows};
         r->has_result = true;
         emit(r, &event);
     }

@@ -44,6 +44,8 @@ void store_model_done(struct store_model *model)
     sl_free(model->licence);
     sl_free(model->parameters);
     sl_free(model->source);
+    sl_free(model->processing);
+    sl_free(model->options);
     sl_free(model->layers);
     *model = (struct store_model){0};
 }

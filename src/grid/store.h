@@ -63,6 +63,8 @@ struct store_model {
     char *licence;
     char *parameters; /* a JSON object as Ollama has it: {"temperature":0.6,"stop":["</s>"]} */
     char *source;     /* where it came from: a URL or a path */
+    char *processing; /* a JSON object: how an image becomes the input, an output becomes labels */
+    char *options;    /* a JSON object: how ONNX Runtime runs it (docs/onnx.md) */
     struct store_layer *layers;
     size_t n_layers;
 };

@@ -123,6 +123,65 @@ static void pass_through(const struct wire_msg *msg, struct sl_arena *arena, str
     sl_buf_done(&buf);
 }
 
+/* Tensors whose data is what their shapes tell. */
+static const struct tensor *draw_tensors(size_t *n)
+{
+    *n = prop_draw(6);
+    struct tensor *v = sl_arena_array(&draws, *n + 1, sizeof *v);
+    for (size_t i = 0; i < *n; i++) {
+        size_t count = 1, size;
+        v[i] = (struct tensor){.name = draw_string(), .rank = (int32_t)prop_draw(4)};
+        v[i].type = (enum tensor_type)prop_draw(TENSOR_BYTES); /* all but BYTES */
+        size = tensor_type_size(v[i].type);
+        for (int32_t k = 0; k < v[i].rank; k++)
+            count *= (size_t)(v[i].shape[k] = (int64_t)prop_draw(4));
+        v[i].n_bytes = count * size;
+        unsigned char *data = sl_arena_alloc(&draws, v[i].n_bytes + 1);
+        for (size_t k = 0; k < v[i].n_bytes; k++) data[k] = (unsigned char)prop_draw(256);
+        v[i].data = data;
+    }
+    return v;
+}
+
+static void same_tensors(const struct tensor *a, size_t n_a, const struct tensor *b, size_t n_b)
+{
+    assert_int_equal(n_a, n_b);
+    for (size_t i = 0; i < n_a; i++) {
+        assert_string_equal(a[i].name, b[i].name);
+        assert_int_equal(a[i].type, b[i].type);
+        assert_int_equal(a[i].rank, b[i].rank);
+        for (int32_t k = 0; k < a[i].rank; k++) assert_int_equal(a[i].shape[k], b[i].shape[k]);
+        same_bytes(a[i].data, a[i].n_bytes, b[i].data, b[i].n_bytes);
+    }
+}
+
+static const struct tensor_spec *draw_specs(size_t *n)
+{
+    *n = prop_draw(5);
+    struct tensor_spec *v = sl_arena_array(&draws, *n + 1, sizeof *v);
+    for (size_t i = 0; i < *n; i++) {
+        v[i] = (struct tensor_spec){.name = draw_string(),
+                                    .type = (enum tensor_type)prop_draw(TENSOR_TYPE_COUNT),
+                                    .rank = (int32_t)prop_draw(TENSOR_RANK_MAX + 2) - 1,
+                                    .optional = draw_bool()};
+        for (int32_t k = 0; k < v[i].rank; k++) v[i].shape[k] = (int64_t)prop_draw(10) - 1;
+    }
+    return v;
+}
+
+static void same_specs(const struct tensor_spec *a, size_t n_a, const struct tensor_spec *b,
+                       size_t n_b)
+{
+    assert_int_equal(n_a, n_b);
+    for (size_t i = 0; i < n_a; i++) {
+        assert_string_equal(a[i].name, b[i].name);
+        assert_int_equal(a[i].type, b[i].type);
+        assert_int_equal(a[i].rank, b[i].rank);
+        assert_int_equal(a[i].optional, b[i].optional);
+        assert_memory_equal(a[i].shape, b[i].shape, sizeof a[i].shape);
+    }
+}
+
 static void draw_load(struct wire_msg *msg)
 {
     *msg = (struct wire_msg){.type = WIRE_LOAD};
@@ -136,7 +195,9 @@ static void draw_load(struct wire_msg *msg)
                                               .gpu_layers = draw_int(),
                                               .kv_type = draw_int(),
                                               .kv_bytes_max = draw_u64(),
-                                              .no_prefix_cache = draw_bool()},
+                                              .kv_contexts = draw_int(),
+                                              .no_prefix_cache = draw_bool(),
+                                              .options = draw_bool() ? "{\"x\":1}" : NULL},
                                    .title = draw_string(),
                                    .chat_template = draw_bool() ? "{{ x }}" : NULL};
 }
@@ -162,7 +223,10 @@ static void test_load(void **state)
         size_t to = offsetof(struct engine_load, kv_type) + sizeof a->kv_type;
         assert_memory_equal((const char *)a + from, (const char *)b + from, to - from);
         assert_int_equal(a->kv_bytes_max, b->kv_bytes_max);
+        assert_int_equal(a->kv_contexts, b->kv_contexts);
         assert_int_equal(a->no_prefix_cache, b->no_prefix_cache);
+        assert_int_equal(!a->options, !b->options);
+        if (a->options) assert_string_equal(a->options, b->options);
         sl_arena_reset(&arena);
         sl_arena_reset(&draws);
     }
@@ -265,14 +329,17 @@ static void test_small_requests(void **state)
     sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
     for (int i = 0; i < ROUNDS; i++) {
         struct wire_msg embed = {.type = WIRE_EMBED, .embed = {.id = draw_u64()}};
-        embed.embed.pooling = (enum engine_pooling)prop_draw(ENGINE_POOLING_LAST + 1);
+        embed.embed.pooling = (enum engine_pooling)prop_draw(ENGINE_POOLING_RANK + 1);
         embed.embed.no_normalize = draw_bool();
+        if (draw_bool()) embed.embed.pair = draw_bytes(&embed.embed.n_pair);
         draw_prompt(&embed.embed.prompt);
         pass_through(&embed, &arena, &in);
         assert_int_equal(in.embed.id, embed.embed.id);
         assert_int_equal(in.embed.pooling, embed.embed.pooling);
         assert_int_equal(in.embed.no_normalize, embed.embed.no_normalize);
         same_prompt(&embed.embed.prompt, &in.embed.prompt);
+        assert_int_equal(!embed.embed.pair, !in.embed.pair);
+        same_bytes(embed.embed.pair, embed.embed.n_pair, in.embed.pair, in.embed.n_pair);
 
         struct wire_msg tok = {.type = WIRE_TOKENIZE, .tokenize = {.id = draw_u64()}};
         tok.tokenize.no_bos = draw_bool();
@@ -303,6 +370,72 @@ static void test_small_requests(void **state)
     sl_arena_done(&arena);
 }
 
+static void test_infer(void **state)
+{
+    struct sl_arena arena;
+    struct wire_msg in;
+    (void)state;
+    sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
+    for (int i = 0; i < ROUNDS; i++) {
+        struct wire_msg out = {.type = WIRE_INFER, .infer = {.id = draw_u64()}};
+        size_t n_outputs = prop_draw(4);
+        const char **outputs = sl_arena_array(&draws, n_outputs + 1, sizeof *outputs);
+        for (size_t k = 0; k < n_outputs; k++) outputs[k] = draw_string();
+        out.infer.inputs = draw_tensors(&out.infer.n_inputs);
+        out.infer.outputs = outputs;
+        out.infer.n_outputs = n_outputs;
+        pass_through(&out, &arena, &in);
+        assert_int_equal(out.infer.id, in.infer.id);
+        same_tensors(out.infer.inputs, out.infer.n_inputs, in.infer.inputs, in.infer.n_inputs);
+        assert_int_equal(in.infer.n_outputs, n_outputs);
+        for (size_t k = 0; k < n_outputs; k++) assert_string_equal(outputs[k], in.infer.outputs[k]);
+        sl_arena_reset(&arena);
+        sl_arena_reset(&draws);
+    }
+    sl_arena_done(&arena);
+}
+
+/* A worker or an agent that lies about a tensor is found out before anybody reads it. */
+static void test_tensors_that_lie(void **state)
+{
+    static const unsigned char data[8];
+    static const struct tensor lies[] = {
+        {.name = "short", .type = TENSOR_FP32, .rank = 1, .shape = {3}, .data = data, .n_bytes = 8},
+        {.name = "long", .type = TENSOR_INT8, .rank = 1, .shape = {7}, .data = data, .n_bytes = 8},
+        {.name = "type", .type = TENSOR_TYPE_COUNT, .data = data, .n_bytes = 8},
+        {.name = "below",
+         .type = TENSOR_INT8,
+         .rank = 1,
+         .shape = {-8},
+         .data = data,
+         .n_bytes = 8},
+        {.name = "bytes",
+         .type = TENSOR_BYTES,
+         .rank = 1,
+         .shape = {3},
+         .data = data,
+         .n_bytes = 8},
+    };
+    struct sl_arena arena;
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        const struct wire_msg out = {.type = WIRE_INFER,
+                                     .infer = {.inputs = &lies[i], .n_inputs = 1}};
+        struct wire_msg in;
+        struct sl_buf buf;
+        sl_buf_init(&buf, 4096);
+        assert_int_equal(wire_encode(&out, &buf, &err), SL_OK);
+        const struct frame frame = {.type = WIRE_INFER,
+                                    .payload = buf.data + FRAME_HEADER_BYTES,
+                                    .n_payload = buf.len - FRAME_HEADER_BYTES};
+        assert_int_equal(wire_decode(&frame, &arena, &in, &err), SL_CORRUPT);
+        sl_buf_done(&buf);
+    }
+    sl_arena_done(&arena);
+}
+
 static void test_load_replies(void **state)
 {
     struct sl_arena arena;
@@ -324,13 +457,20 @@ static void test_load_replies(void **state)
                      .n_layer = draw_int(),
                      .n_seqs_max = draw_int(),
                      .n_params = draw_u64(),
-                     .quantization = draw_string()},
+                     .quantization = draw_string(),
+                     .device = draw_bool() ? "cpu" : NULL,
+                     .embeds = draw_bool(),
+                     .ranks = draw_bool(),
+                     .batch_max = draw_int()},
             .traits = {.tools = (enum chat_tool_format)prop_draw(CHAT_TOOLS_HARMONY + 1),
                        .thinks = draw_bool()},
             .weight_bytes = draw_u64(),
             .kv_bytes = draw_u64(),
             .compute_bytes = draw_u64(),
             .load_ns = (int64_t)draw_u64()};
+        struct tensor_signature *signature = &out.loaded.info.signature;
+        signature->inputs = draw_specs(&signature->n_inputs);
+        signature->outputs = draw_specs(&signature->n_outputs);
         pass_through(&out, &arena, &in);
         const struct engine_info *a = &out.loaded.info, *b = &in.loaded.info;
         assert_string_equal(a->architecture, b->architecture);
@@ -347,6 +487,14 @@ static void test_load_replies(void **state)
         assert_int_equal(a->n_layer, b->n_layer);
         assert_int_equal(a->n_seqs_max, b->n_seqs_max);
         assert_int_equal(a->n_params, b->n_params);
+        assert_int_equal(!a->device, !b->device);
+        assert_int_equal(a->embeds, b->embeds);
+        assert_int_equal(a->ranks, b->ranks);
+        assert_int_equal(a->batch_max, b->batch_max);
+        same_specs(signature->inputs, signature->n_inputs, b->signature.inputs,
+                   b->signature.n_inputs);
+        same_specs(signature->outputs, signature->n_outputs, b->signature.outputs,
+                   b->signature.n_outputs);
         assert_int_equal(out.loaded.traits.tools, in.loaded.traits.tools);
         assert_int_equal(out.loaded.traits.thinks, in.loaded.traits.thinks);
         assert_int_equal(out.loaded.weight_bytes, in.loaded.weight_bytes);
@@ -405,6 +553,7 @@ static void draw_engine_event(struct engine_event *e)
         for (int32_t i = 0; i < e->n_embd; i++) embedding[i] = draw_float();
         e->embedding = embedding;
         break;
+    case ENGINE_EVENT_TENSORS: e->tensors = draw_tensors(&e->n_tensors); break;
     case ENGINE_EVENT_DONE:
         e->finish = (enum engine_finish)prop_draw(ENGINE_FINISH_ERROR + 1);
         e->status = (sl_status)prop_draw(SL_STATUS_COUNT);
@@ -455,6 +604,7 @@ static void same_engine_event(const struct engine_event *a, const struct engine_
     assert_int_equal(a->n_embd, b->n_embd);
     if (a->n_embd)
         assert_memory_equal(a->embedding, b->embedding, (size_t)a->n_embd * sizeof(float));
+    same_tensors(a->tensors, a->n_tensors, b->tensors, b->n_tensors);
     if (a->type != ENGINE_EVENT_DONE) return;
     assert_int_equal(a->finish, b->finish);
     assert_int_equal(a->status, b->status);
@@ -641,6 +791,8 @@ int main(void)
         cmocka_unit_test(test_load),
         cmocka_unit_test(test_generate),
         cmocka_unit_test(test_small_requests),
+        cmocka_unit_test(test_infer),
+        cmocka_unit_test(test_tensors_that_lie),
         cmocka_unit_test(test_load_replies),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_pong),

@@ -30,6 +30,8 @@ struct ask {
     int32_t n_embd;
     int32_t tokens[1024];
     size_t n_tokens;
+    struct tensor tensor; /* the first of a result, its data in `text` of the first choice */
+    size_t n_tensors;
     struct node_event end; /* DONE or FAILED; its pointers are stale */
     char message[512];
     /* to be set after the submit: cancels itself from within the first event of this type */

@@ -119,6 +119,87 @@ static void check_embedding(struct node_fixture *f, const char *model)
     assert_true(a.end.n_prompt > 0);
 }
 
+static const float pixels[] = {1, 2, 3, 4};
+static const struct tensor image = {.name = "image",
+                                    .type = TENSOR_FP32,
+                                    .rank = 2,
+                                    .shape = {2, 2},
+                                    .data = pixels,
+                                    .n_bytes = sizeof pixels};
+
+static struct node_submit infer_on(const char *model, const struct tensor *inputs, size_t n)
+{
+    struct node_submit submit = ask_for(model, "");
+    submit.task = NODE_INFER;
+    submit.text = NULL;
+    submit.inputs = inputs;
+    submit.n_inputs = n;
+    return submit;
+}
+
+static void test_tensors(void **state)
+{
+    const struct tensor two[] = {image, {.name = "empty", .rank = 1}};
+    const char *const wanted[] = {"empty", "image"}, *const unknown[] = {"else"};
+    struct node_fixture f;
+    struct sl_err err = SL_ERR_INIT;
+    int64_t retry_after_ms;
+    struct ask a;
+    (void)state;
+    node_fixture_init(&f);
+    node_fixture_start(&f);
+    struct node_submit submit = infer_on("echo:", two, 2);
+    ask(&f, &a, &submit);
+    finish(&f, &a);
+    assert_int_equal(a.n_results, 1);
+    assert_int_equal(a.n_tensors, 2);
+    assert_int_equal(a.tensor.shape[1], 2);
+    assert_memory_equal(a.choices[0].text, pixels, sizeof pixels);
+    submit.outputs = wanted;
+    submit.n_outputs = 2;
+    ask(&f, &a, &submit);
+    finish(&f, &a);
+    assert_int_equal(a.tensor.n_bytes, 0);
+    submit.outputs = unknown;
+    submit.n_outputs = 1;
+    ask(&f, &a, &submit);
+    while (!ask_ended(&a)) turn(&f);
+    assert_true(a.failed);
+    assert_int_equal(a.end.status, SL_INVALID);
+    /* what is wrong in itself does not get as far as a worker */
+    struct tensor wrong = image;
+    wrong.n_bytes--;
+    submit = infer_on("echo:", &wrong, 1);
+    assert_int_equal(try_ask(&f, &a, &submit, &retry_after_ms, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "input \"image\": 15 bytes"));
+    submit = infer_on("starling", &image, 1); /* a language model takes none */
+    ask(&f, &a, &submit);
+    while (!ask_ended(&a)) turn(&f);
+    assert_int_equal(a.end.status, SL_UNSUPPORTED);
+    node_fixture_done(&f);
+}
+
+/* The worker dies with the request in hand, and the next one runs it from the beginning. */
+static void test_tensors_outlive_a_worker(void **state)
+{
+    struct node_fixture f;
+    struct ask a;
+    (void)state;
+    node_fixture_init(&f);
+    node_fixture_start(&f);
+    struct node_submit submit = infer_on("echo:?prefill_us=400000", &image, 1);
+    ask(&f, &a, &submit);
+    wait_for_pid(&f, submit.model, true);
+    struct node_model model;
+    do turn(&f);
+    while (!model_state(&f, submit.model, &model) || model.n_running == 0);
+    kill_worker(&f, submit.model);
+    finish(&f, &a);
+    assert_memory_equal(a.choices[0].text, pixels, sizeof pixels);
+    assert_int_equal(a.end.n_attempts, 2);
+    node_fixture_done(&f);
+}
+
 static void test_other_tasks(void **state)
 {
     struct node_fixture f;
@@ -751,6 +832,8 @@ int main(void)
         TEST(test_generates),
         TEST(test_limits_of_an_answer),
         TEST(test_several_choices),
+        TEST(test_tensors),
+        TEST(test_tensors_outlive_a_worker),
         TEST(test_other_tasks),
         TEST(test_load_only),
         TEST(test_rejected_by_the_worker),

@@ -102,6 +102,7 @@ static void take_engine_event(struct stream *s, const struct engine_event *e)
         s->n_embd = e->n_embd;
         memcpy(s->embedding, e->embedding, (size_t)e->n_embd * sizeof(float));
         break;
+    case ENGINE_EVENT_TENSORS: fail_msg("tensors nobody asked for"); break;
     case ENGINE_EVENT_DONE:
         assert_int_equal(sl_buf_add(&s->text, e->text, e->n_text), SL_OK);
         s->done = true;

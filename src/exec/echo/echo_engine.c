@@ -1,4 +1,5 @@
 #include "exec/echo/echo_engine.h"
+#include "base/arena.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exec/echo/echo_answer.h"
@@ -33,6 +34,9 @@ struct request {
     struct request *next; /* in its bucket */
     struct echo_answer answer;
     bool is_embed;
+    struct tensor *tensors; /* NULL: no inference; in the arena */
+    size_t n_tensors;
+    struct sl_arena arena;
     int32_t n_live; /* sequences not DONE, plus one while an event of theirs is being handed out */
     int32_t n_seqs;
     float embedding[ECHO_EMBD];
@@ -130,13 +134,19 @@ static struct request **find_request(struct echo *echo, uint64_t id)
     return at;
 }
 
+static void request_free(struct request *request)
+{
+    echo_answer_done(&request->answer);
+    sl_arena_done(&request->arena);
+    sl_free(request);
+}
+
 /* The request goes with the last of its sequences, or after the event that ended it. */
 static void release(struct echo *echo, struct request *request)
 {
     if (--request->n_live) return;
     *find_request(echo, request->id) = request->next;
-    echo_answer_done(&request->answer);
-    sl_free(request);
+    request_free(request);
 }
 
 static void emit(struct echo *echo, const struct seq *seq, struct engine_event *event)
@@ -226,22 +236,37 @@ static void emit_embedding(struct echo *echo, struct seq *seq)
     emit(echo, seq, &event);
 }
 
+static void emit_tensors(struct echo *echo, struct seq *seq)
+{
+    struct engine_event event = {.type = ENGINE_EVENT_TENSORS,
+                                 .tensors = seq->request->tensors,
+                                 .n_tensors = seq->request->n_tensors};
+    echo->n_tokens++;
+    echo->stats.n_rows++;
+    echo->stats.n_runs++;
+    misbehave(echo);
+    emit(echo, seq, &event);
+}
+
 /* One token of one sequence. Each event may cancel the sequence that it is about. */
 static void advance(struct echo *echo, struct seq *seq, int64_t now)
 {
     struct request *request = seq->request;
     const struct echo_answer *answer = &request->answer;
     int64_t pace_ns = echo->script.pace_us * 1000;
+    bool at_once = request->is_embed || request->tensors;
     request->n_live++;
     seq->due_ns = pace_ns ? seq->due_ns + pace_ns : now + 1;
     heap_down(echo, seq);
-    if (!seq->first_ns) emit_prefill(echo, seq, now);
+    if (!seq->first_ns && !request->tensors) emit_prefill(echo, seq, now);
     seq->last_ns = now;
-    if (seq->state == SEQ_RUNNING && request->is_embed)
+    if (seq->state == SEQ_RUNNING && request->tensors)
+        emit_tensors(echo, seq);
+    else if (seq->state == SEQ_RUNNING && request->is_embed)
         emit_embedding(echo, seq);
     else if (seq->state == SEQ_RUNNING && seq->n_done < answer->n_tokens)
         emit_token(echo, seq);
-    if (seq->state == SEQ_RUNNING && (request->is_embed || seq->n_done >= answer->n_tokens))
+    if (seq->state == SEQ_RUNNING && (at_once || seq->n_done >= answer->n_tokens))
         finish(echo, seq, answer->finish);
     release(echo, request);
 }
@@ -288,6 +313,7 @@ static struct request *request_create(uint64_t id, int32_t n_seqs, struct sl_err
     }
     request->id = id;
     request->n_seqs = request->n_live = n_seqs;
+    sl_arena_init(&request->arena, (size_t)TENSOR_BYTES_MAX * 2);
     return request;
 }
 
@@ -326,7 +352,7 @@ static sl_status echo_submit(void *self, const struct engine_generate *req, stru
     if (status == SL_OK)
         enqueue(echo, request, req->choice_base, req->n_resume);
     else
-        sl_free(request);
+        request_free(request);
     return status;
 }
 
@@ -345,7 +371,7 @@ static sl_status echo_embed(void *self, const struct engine_embed *req, struct s
     if (!request) return SL_NOMEM;
     status = echo_answer_init(&request->answer, &prompt, &limits, err);
     if (status != SL_OK) {
-        sl_free(request);
+        request_free(request);
         return status;
     }
     request->is_embed = true;
@@ -353,6 +379,45 @@ static sl_status echo_embed(void *self, const struct engine_embed *req, struct s
     echo_embedding(request->answer.text, request->answer.n_text, request->embedding, ECHO_EMBD);
     enqueue(echo, request, 0, 0);
     return SL_OK;
+}
+
+/* The inputs that `req` wants back, all of them without a wish. */
+static sl_status choose_tensors(const struct engine_infer *req, struct tensor *out, size_t *n,
+                                struct sl_err *err)
+{
+    *n = req->n_outputs ? req->n_outputs : req->n_inputs;
+    for (size_t i = 0; i < *n; i++) {
+        size_t at = req->n_outputs ? 0 : i;
+        while (req->n_outputs && at < req->n_inputs &&
+               strcmp(req->outputs[i], req->inputs[at].name) != 0)
+            at++;
+        if (at == req->n_inputs)
+            return sl_err_set(err, SL_INVALID, "there is no output \"%.80s\": it gives its inputs",
+                              req->outputs[i]);
+        out[i] = req->inputs[at];
+    }
+    return SL_OK;
+}
+
+static sl_status echo_infer(void *self, const struct engine_infer *req, struct sl_err *err)
+{
+    struct echo *echo = self;
+    sl_status status = admission(echo, req->id, 1, err);
+    if (status != SL_OK) return status;
+    struct request *request = request_create(req->id, 1, err);
+    struct tensor *chosen = sl_calloc(req->n_inputs + req->n_outputs + 1, sizeof *chosen);
+    status = request && chosen ? choose_tensors(req, chosen, &request->n_tensors, err) : SL_NOMEM;
+    if (status == SL_OK)
+        status = tensors_copy(chosen, request->n_tensors, &request->arena, &request->tensors);
+    sl_free(chosen);
+    if (status == SL_NOMEM) (void)sl_err_set(err, status, "tensors");
+    if (status == SL_OK) {
+        request->answer.finish = ENGINE_FINISH_STOP;
+        enqueue(echo, request, 0, 0);
+    } else if (request) {
+        request_free(request);
+    }
+    return status;
 }
 
 static void cancel_all(struct echo *echo, struct request *request)
@@ -396,6 +461,7 @@ static void echo_info(const void *self, struct engine_info *out)
                                 .n_vocab = 256,
                                 .n_embd = ECHO_EMBD,
                                 .n_seqs_max = (int32_t)echo->script.slots,
+                                .embeds = true,
                                 .quantization = "none"};
 }
 
@@ -460,6 +526,7 @@ static const struct engine_ops echo_ops = {
     .tokenize = echo_tokenize,
     .detokenize = echo_detokenize,
     .next_ns = echo_next_ns,
+    .infer = echo_infer,
 };
 
 static bool report(const struct echo_engine_cfg *cfg, int64_t done, int64_t total)

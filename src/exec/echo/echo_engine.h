@@ -24,6 +24,7 @@
  *   poison         it aborts when the first token of an answer with this text in it is due
  *   chat_template  the model's chat template
  *
+ * An inference gives every input back as an output of the same name; it counts as one token.
  * Stop strings, max_tokens, resume and several choices work as engine.h has them; the sampler is
  * not asked. Resumed tokens that are not those it would have given are refused. */
 #pragma once

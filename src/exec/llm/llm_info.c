@@ -83,7 +83,8 @@ void llm_info(const void *self, struct engine_info *out)
                                 .n_layer = e->hp.n_layer,
                                 .n_seqs_max = e->cfg.n_seqs_max,
                                 .n_params = e->n_params,
-                                .quantization = gguf_tensor_type_name(e->weight_type)};
+                                .quantization = gguf_tensor_type_name(e->weight_type),
+                                .embeds = true};
 }
 
 sl_status llm_tokenize(void *self, const char *text, size_t n, bool parse_special,
