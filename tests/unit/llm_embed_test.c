@@ -54,6 +54,7 @@ static void on_event(void *ctx, const struct engine_event *ev)
         r->n_vectors++;
         if (cancel_at_vector == ev->id) assert_int_equal(engine_cancel(engine, ev->id), SL_OK);
         return;
+    case ENGINE_EVENT_TENSORS: fail_msg("tensors of a language model"); return;
     case ENGINE_EVENT_DONE:
         r->n_done++;
         r->finish = ev->finish;
