@@ -157,7 +157,7 @@ bool jinja_ignore_case(struct jinja_run *run, struct jinja_value *list)
         if (item->kind == JINJA_LIST) {
             if (!jinja_ignore_case(run, item)) return false;
         } else if (item->kind == JINJA_STRING) {
-            if (!jinja_put_case(run, item->str->s, item->str->n, UNICODE_LOWER) ||
+            if (!jinja_put_case(run, item->str->s, item->str->n, SL_UNICODE_LOWER) ||
                 !jinja_take(run, mark, item))
                 return false;
         }

@@ -18,8 +18,8 @@ static bool plain_text(struct jinja_run *run, const struct jinja_call *call,
     return jinja_to_string(run, &call->args[0], out);
 }
 
-static bool change_case(struct jinja_run *run, const struct jinja_call *call, enum unicode_case to,
-                        struct jinja_value *out)
+static bool change_case(struct jinja_run *run, const struct jinja_call *call,
+                        enum sl_unicode_case to, struct jinja_value *out)
 {
     struct jinja_value text;
     size_t mark = run->out.len;
@@ -30,13 +30,13 @@ static bool change_case(struct jinja_run *run, const struct jinja_call *call, en
 static bool filter_upper(struct jinja_run *run, const struct jinja_call *call,
                          struct jinja_value *out)
 {
-    return change_case(run, call, UNICODE_UPPER, out);
+    return change_case(run, call, SL_UNICODE_UPPER, out);
 }
 
 static bool filter_lower(struct jinja_run *run, const struct jinja_call *call,
                          struct jinja_value *out)
 {
-    return change_case(run, call, UNICODE_LOWER, out);
+    return change_case(run, call, SL_UNICODE_LOWER, out);
 }
 
 static bool filter_capitalize(struct jinja_run *run, const struct jinja_call *call,
@@ -59,14 +59,14 @@ static bool filter_title(struct jinja_run *run, const struct jinja_call *call,
         uint32_t c;
         size_t end = at, len;
         while (end < n && (len = sl_utf8_decode(s + end, n - end, &c)) > 0 &&
-               !unicode_is_space(c) && !(c < 0x80 && strchr("-({[<", (int)c)))
+               !sl_unicode_is_space(c) && !(c < 0x80 && strchr("-({[<", (int)c)))
             end += len;
         if (begins && end > at) {
             len = sl_utf8_decode(s + at, n - at, &c);
-            if (!jinja_put_case(run, s + at, len, UNICODE_UPPER)) return false;
+            if (!jinja_put_case(run, s + at, len, SL_UNICODE_UPPER)) return false;
             at += len;
         }
-        if (!jinja_put_case(run, s + at, end - at, UNICODE_LOWER)) return false;
+        if (!jinja_put_case(run, s + at, end - at, SL_UNICODE_LOWER)) return false;
         begins = end < n;
         at = end;
         if (at >= n) break;
@@ -208,7 +208,7 @@ static bool filter_wordcount(struct jinja_run *run, const struct jinja_call *cal
     for (size_t at = 0; at < text.str->n;) {
         uint32_t c;
         size_t len = sl_utf8_decode(text.str->s + at, text.str->n - at, &c);
-        bool word = len && (c == '_' || unicode_is_alnum(c));
+        bool word = len && (c == '_' || sl_unicode_is_alnum(c));
         n += word && !inside;
         inside = word;
         at += len ? len : 1;
@@ -277,8 +277,8 @@ static bool filter_tojson(struct jinja_run *run, const struct jinja_call *call,
 static bool number_text(const struct jinja_string *str, char out[NUMBER_TEXT_MAX])
 {
     size_t from = 0, to = str->n, n = 0;
-    while (from < to && unicode_is_space((unsigned char)str->s[from])) from++;
-    while (to > from && unicode_is_space((unsigned char)str->s[to - 1])) to--;
+    while (from < to && sl_unicode_is_space((unsigned char)str->s[from])) from++;
+    while (to > from && sl_unicode_is_space((unsigned char)str->s[to - 1])) to--;
     if (to - from >= NUMBER_TEXT_MAX || from == to) return false;
     for (size_t i = from; i < to; i++) {
         bool joins = i > from && i + 1 < to && str->s[i - 1] != '_' && str->s[i + 1] != '_';

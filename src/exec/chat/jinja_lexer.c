@@ -3,7 +3,7 @@
  * was written. */
 #include "base/utf8.h"
 #include "exec/chat/jinja_ast.h"
-#include "exec/chat/unicode.h"
+#include "base/unicode.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -88,7 +88,7 @@ static size_t space_at(const struct lexer *lx, size_t at)
     uint32_t c;
     if (at >= lx->n) return 0;
     size_t len = sl_utf8_decode(lx->s + at, lx->n - at, &c);
-    return len && unicode_is_space(c) ? len : 0;
+    return len && sl_unicode_is_space(c) ? len : 0;
 }
 
 static size_t skip_space(const struct lexer *lx, size_t at)
@@ -356,7 +356,7 @@ static size_t name_at(const struct lexer *lx)
     while (end < lx->n) {
         uint32_t c;
         size_t len = sl_utf8_decode(lx->s + end, lx->n - end, &c);
-        if (!len || (c != '_' && !unicode_is_alnum(c))) break;
+        if (!len || (c != '_' && !sl_unicode_is_alnum(c))) break;
         end += len;
     }
     return end - lx->at;

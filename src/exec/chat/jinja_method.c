@@ -14,8 +14,8 @@ static bool no_arguments(struct jinja_run *run, const struct jinja_call *call)
            jinja_fail(run, SL_INVALID, "%s() takes no arguments", call->name);
 }
 
-static bool change_case(struct jinja_run *run, const struct jinja_call *call, enum unicode_case to,
-                        struct jinja_value *out)
+static bool change_case(struct jinja_run *run, const struct jinja_call *call,
+                        enum sl_unicode_case to, struct jinja_value *out)
 {
     size_t mark = run->out.len;
     return no_arguments(run, call) && jinja_put_case(run, SELF(call)->s, SELF(call)->n, to) &&
@@ -24,17 +24,17 @@ static bool change_case(struct jinja_run *run, const struct jinja_call *call, en
 
 static bool str_upper(struct jinja_run *run, const struct jinja_call *call, struct jinja_value *out)
 {
-    return change_case(run, call, UNICODE_UPPER, out);
+    return change_case(run, call, SL_UNICODE_UPPER, out);
 }
 
 static bool str_lower(struct jinja_run *run, const struct jinja_call *call, struct jinja_value *out)
 {
-    return change_case(run, call, UNICODE_LOWER, out);
+    return change_case(run, call, SL_UNICODE_LOWER, out);
 }
 
 static bool str_title(struct jinja_run *run, const struct jinja_call *call, struct jinja_value *out)
 {
-    return change_case(run, call, UNICODE_TITLE, out);
+    return change_case(run, call, SL_UNICODE_TITLE, out);
 }
 
 static bool str_capitalize(struct jinja_run *run, const struct jinja_call *call,
@@ -98,7 +98,7 @@ static size_t space_length(const struct jinja_string *str, size_t at)
 {
     uint32_t c;
     size_t len = at < str->n ? sl_utf8_decode(str->s + at, str->n - at, &c) : 0;
-    return len && unicode_is_space(c) ? len : 0;
+    return len && sl_unicode_is_space(c) ? len : 0;
 }
 
 static bool split_words(struct jinja_run *run, const struct jinja_string *str, int64_t max,
@@ -402,7 +402,7 @@ static bool all_are(struct jinja_run *run, const struct jinja_call *call, bool (
     static bool str_is##name(struct jinja_run *run, const struct jinja_call *call, \
                              struct jinja_value *out) \
     { \
-        return all_are(run, call, unicode_is_##name, out); \
+        return all_are(run, call, sl_unicode_is_##name, out); \
     }
 
 CLASS_METHOD(alpha)

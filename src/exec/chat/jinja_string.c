@@ -17,7 +17,7 @@ static size_t decode(const char *s, size_t n, uint32_t *out)
 
 static bool is_cased(uint32_t c)
 {
-    return unicode_is_lower(c) || unicode_is_upper(c) || unicode_is_title(c);
+    return sl_unicode_is_lower(c) || sl_unicode_is_upper(c) || sl_unicode_is_title(c);
 }
 
 static size_t step_back(const char *s, size_t at)
@@ -36,38 +36,38 @@ static uint32_t lower_sigma(const char *s, size_t n, size_t at, size_t end)
         at = step_back(s, at);
         decode(s + at, n - at, &c);
         before = is_cased(c);
-        if (before || !unicode_is_case_ignorable(c)) break;
+        if (before || !sl_unicode_is_case_ignorable(c)) break;
     }
     while (end < n) {
         end += decode(s + end, n - end, &c);
         behind = is_cased(c);
-        if (behind || !unicode_is_case_ignorable(c)) break;
+        if (behind || !sl_unicode_is_case_ignorable(c)) break;
     }
     return before && !behind ? FINAL_SIGMA : SMALL_SIGMA;
 }
 
 static bool put_mapped(struct jinja_run *run, const char *s, size_t n, size_t at, size_t len,
-                       enum unicode_case to)
+                       enum sl_unicode_case to)
 {
-    uint32_t c = 0, mapped[UNICODE_CASE_MAX];
+    uint32_t c = 0, mapped[SL_UNICODE_CASE_MAX];
     decode(s + at, n - at, &c);
-    if (c == SIGMA && to == UNICODE_LOWER)
+    if (c == SIGMA && to == SL_UNICODE_LOWER)
         return jinja_put_char(run, lower_sigma(s, n, at, at + len));
-    size_t n_mapped = unicode_to_case(c, to, mapped);
+    size_t n_mapped = sl_unicode_to_case(c, to, mapped);
     for (size_t i = 0; i < n_mapped; i++) {
         if (!jinja_put_char(run, mapped[i])) return false;
     }
     return true;
 }
 
-bool jinja_put_case(struct jinja_run *run, const char *s, size_t n, enum unicode_case to)
+bool jinja_put_case(struct jinja_run *run, const char *s, size_t n, enum sl_unicode_case to)
 {
     bool in_word = false;
     if (!jinja_charge(run, n / 4)) return false;
     for (size_t at = 0; at < n;) {
         uint32_t c;
         size_t len = decode(s + at, n - at, &c);
-        enum unicode_case how = to == UNICODE_TITLE && in_word ? UNICODE_LOWER : to;
+        enum sl_unicode_case how = to == SL_UNICODE_TITLE && in_word ? SL_UNICODE_LOWER : to;
         if (!put_mapped(run, s, n, at, len, how)) return false;
         in_word = is_cased(c);
         at += len;
@@ -83,7 +83,7 @@ bool jinja_capitalize(struct jinja_run *run, const struct jinja_string *str,
     for (size_t at = 0; at < str->n;) {
         uint32_t c;
         size_t len = decode(str->s + at, str->n - at, &c);
-        if (!put_mapped(run, str->s, str->n, at, len, at ? UNICODE_LOWER : UNICODE_TITLE))
+        if (!put_mapped(run, str->s, str->n, at, len, at ? SL_UNICODE_LOWER : SL_UNICODE_TITLE))
             return false;
         at += len;
     }
@@ -92,7 +92,7 @@ bool jinja_capitalize(struct jinja_run *run, const struct jinja_string *str,
 
 static bool is_stripped(const struct jinja_string *chars, const char *s, size_t len, uint32_t c)
 {
-    return chars ? memmem(chars->s, chars->n, s, len) != NULL : unicode_is_space(c);
+    return chars ? memmem(chars->s, chars->n, s, len) != NULL : sl_unicode_is_space(c);
 }
 
 bool jinja_strip(struct jinja_run *run, const struct jinja_string *str,

@@ -2,10 +2,10 @@
  * Floor: exec/chat, private to the engine.  Thread: the run's.  Allocates: in the run's arena. */
 #pragma once
 #include "exec/chat/jinja_run.h"
-#include "exec/chat/unicode.h"
+#include "base/unicode.h"
 
 /* Appends the text in another case; title: words begin with a capital as str.title has it. */
-bool jinja_put_case(struct jinja_run *run, const char *s, size_t n, enum unicode_case to);
+bool jinja_put_case(struct jinja_run *run, const char *s, size_t n, enum sl_unicode_case to);
 /* First character as a title, the others lower. */
 bool jinja_capitalize(struct jinja_run *run, const struct jinja_string *str,
                       struct jinja_value *out);

@@ -2,7 +2,7 @@
 #include "exec/chat/jinja_run.h"
 
 #include "base/utf8.h"
-#include "exec/chat/unicode.h"
+#include "base/unicode.h"
 
 #include <math.h>
 #include <string.h>
@@ -92,9 +92,10 @@ static bool has_case(struct jinja_run *run, const struct jinja_call *call, bool 
     for (size_t at = 0; at < text.str->n;) {
         uint32_t c;
         size_t len = sl_utf8_decode(text.str->s + at, text.str->n - at, &c);
-        if (!len || (upper ? unicode_is_lower(c) : unicode_is_upper(c)) || unicode_is_title(c))
+        if (!len || (upper ? sl_unicode_is_lower(c) : sl_unicode_is_upper(c)) ||
+            sl_unicode_is_title(c))
             return true;
-        any |= upper ? unicode_is_upper(c) : unicode_is_lower(c);
+        any |= upper ? sl_unicode_is_upper(c) : sl_unicode_is_lower(c);
         at += len;
     }
     return *out = jinja_bool(any), true;

@@ -2,7 +2,7 @@
 #include "exec/chat/jinja_run.h"
 
 #include "base/utf8.h"
-#include "exec/chat/unicode.h"
+#include "base/unicode.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -97,7 +97,7 @@ static bool put_escaped_char(struct jinja_run *run, uint32_t c, char quote)
     }
     if (c == (uint32_t)quote) {
         snprintf(text, sizeof text, "\\%c", quote);
-    } else if (unicode_is_printable(c)) {
+    } else if (sl_unicode_is_printable(c)) {
         return jinja_put_char(run, c);
     } else {
         snprintf(text, sizeof text,
