@@ -15,14 +15,16 @@
 #define IN_BYTES_MAX (HTTP_HEAD_MAX + HTTP_PIPELINE_BYTES_MAX + HTTP_READ_BYTES)
 #define READS_PER_EVENT 4 /* TLS records, then the others get their turn */
 #define NS_PER_S 1000000000
+#define PREFACE_LINE 14 /* "PRI * HTTP/2.0" */
 
 #define EDGE(to) (1u << HTTP_CONN_##to)
 static const unsigned edges[HTTP_CONN_STATE_COUNT] = {
-    [HTTP_CONN_HANDSHAKE] = EDGE(IDLE) | EDGE(CLOSED),
+    [HTTP_CONN_HANDSHAKE] = EDGE(IDLE) | EDGE(STREAMS) | EDGE(CLOSED),
     [HTTP_CONN_IDLE] = EDGE(HEAD) | EDGE(CLOSING) | EDGE(CLOSED),
-    [HTTP_CONN_HEAD] = EDGE(BODY) | EDGE(CLOSING) | EDGE(CLOSED),
+    [HTTP_CONN_HEAD] = EDGE(BODY) | EDGE(STREAMS) | EDGE(CLOSING) | EDGE(CLOSED),
     [HTTP_CONN_BODY] = EDGE(ANSWER) | EDGE(CLOSING) | EDGE(CLOSED),
     [HTTP_CONN_ANSWER] = EDGE(IDLE) | EDGE(CLOSING) | EDGE(CLOSED),
+    [HTTP_CONN_STREAMS] = EDGE(CLOSING) | EDGE(CLOSED),
     [HTTP_CONN_CLOSING] = EDGE(LINGER) | EDGE(CLOSED),
     [HTTP_CONN_LINGER] = EDGE(CLOSED),
 };
@@ -33,8 +35,14 @@ static void set_state(struct http_conn *conn, enum http_conn_state state)
     assert(edges[conn->state] & (1u << state));
     conn->state = state;
     conn->deadline_ns = 0;
+    http_conn_wake(conn);
+}
+
+void http_conn_wake(struct http_conn *conn)
+{
     if (!conn->idle) return;
     conn->idle = false;
+    conn->deadline_ns = 0;
     conn->server->stats.n_connections_idle--;
     http_list_append(&conn->server->list_busy, &conn->link);
 }
@@ -52,6 +60,11 @@ static bool is_reading(const struct http_conn *conn)
 size_t http_conn_unsent(const struct http_conn *conn)
 {
     return conn->out.len - conn->out_sent;
+}
+
+size_t http_conn_owed(const struct http_conn *conn)
+{
+    return http_conn_unsent(conn) + (conn->h2 ? http2_conn_queued(conn->h2) : 0);
 }
 
 void http_conn_mark(struct http_conn *conn)
@@ -92,11 +105,16 @@ static void release_buffer(struct http_conn *conn)
     sl_buf_init(&conn->out, HTTP_OUT_BYTES_MAX);
 }
 
-sl_status http_conn_add(struct http_conn *conn, const void *bytes, size_t n)
+sl_status http_conn_gather(struct http_conn *conn, const void *bytes, size_t n)
 {
     take_buffer(conn);
-    http_conn_mark(conn);
     return sl_buf_add(&conn->out, bytes, n);
+}
+
+sl_status http_conn_add(struct http_conn *conn, const void *bytes, size_t n)
+{
+    http_conn_mark(conn);
+    return http_conn_gather(conn, bytes, n);
 }
 
 /* Bytes sent, or -1 with *again when the socket is full. */
@@ -165,6 +183,10 @@ void http_conn_close(struct http_conn *conn)
     server->stats.n_connections--;
     if (conn->exchange) http_exchange_orphan(conn->exchange);
     conn->exchange = NULL;
+    if (conn->h2) {
+        http2_conn_orphan(conn->h2);
+        server->stats.n_http2_connections--;
+    }
     http_conn_mark(conn);
     http_server_conn_closed(server);
 }
@@ -180,8 +202,25 @@ void http_conn_reset(struct http_conn *conn)
 void http_conn_free(struct http_conn *conn)
 {
     drop_input(conn);
+    http2_conn_free(conn->h2);
     sl_buf_done(&conn->out);
     sl_free(conn);
+}
+
+void http_conn_finish(struct http_conn *conn)
+{
+    conn->linger = true; /* lest a reset destroys the last words */
+    set_state(conn, HTTP_CONN_CLOSING);
+    http_conn_mark(conn);
+}
+
+void http_conn_retire(struct http_conn *conn)
+{
+    if (conn->h2) {
+        http2_conn_goodbye(conn);
+    } else {
+        http_conn_close(conn);
+    }
 }
 
 static void refuse(struct http_conn *conn, enum http_reject why)
@@ -199,6 +238,10 @@ static void refuse(struct http_conn *conn, enum http_reject why)
 static void on_eof(struct http_conn *conn)
 {
     bool owes = http_conn_unsent(conn) > 0;
+    if (conn->state == HTTP_CONN_STREAMS) {
+        conn->eof = true;
+        owes = http2_conn_end_of_input(conn);
+    }
     if (!owes || conn->state == HTTP_CONN_BODY || conn->state == HTTP_CONN_ANSWER) {
         http_conn_close(conn);
         return;
@@ -212,15 +255,8 @@ static void on_eof(struct http_conn *conn)
 
 static void give_request(struct http_conn *conn)
 {
-    struct http_exchange *x = conn->exchange;
-    struct http_server *server = conn->server;
     set_state(conn, HTTP_CONN_ANSWER);
-    x->request.body = x->body.data;
-    x->request.body_len = x->body.len;
-    x->given = true;
-    server->stats.n_requests++;
-    server->stats.n_active++;
-    server->cfg.on_request(server->cfg.ctx, x);
+    http_exchange_give(conn->exchange);
 }
 
 /* Bytes buy time, but no more than body_timeout_ns ahead: a client that sends a large body fast,
@@ -252,12 +288,13 @@ static void after_body(struct http_conn *conn)
 static void begin_request(struct http_conn *conn, const struct http_parser *head, const char *bytes,
                           bool body_follows)
 {
-    struct http_exchange *x = http_exchange_create(conn, head, bytes);
-    if (!x) {
+    struct http_exchange *x = http_exchange_create(conn, &http1_face);
+    conn->exchange = x;
+    conn->fresh = false;
+    if (!x || !http_exchange_set_head(x, head, bytes)) {
         refuse(conn, HTTP_REJECT_NO_MEMORY);
         return;
     }
-    conn->exchange = x;
     conn->keep_alive = head->keep_alive;
     set_state(conn, HTTP_CONN_BODY);
     http_body_begin(&x->framing, head, conn->server->cfg.body_bytes_max);
@@ -284,11 +321,39 @@ static void enter_head(struct http_conn *conn)
     conn->deadline_ns = conn->begin_ns + conn->server->cfg.head_timeout_ns;
 }
 
+static void begin_http2(struct http_conn *conn)
+{
+    sl_free(conn->parser);
+    conn->parser = NULL;
+    if (http2_conn_create(conn) != SL_OK) {
+        http_conn_reset(conn);
+        return;
+    }
+    set_state(conn, HTTP_CONN_STREAMS);
+    if (conn->server->draining) http2_conn_drain(conn);
+    http_conn_mark(conn);
+}
+
+/* How many bytes begin like an HTTP/2 preface. Over TLS only ALPN chooses HTTP/2. */
+static size_t preface_length(const struct http_conn *conn, const char *bytes, size_t n)
+{
+    size_t len = n < HTTP2_PREFACE_LEN ? n : HTTP2_PREFACE_LEN;
+    bool begins = conn->fresh && !conn->tls && memcmp(bytes, HTTP2_PREFACE, len) == 0;
+    return begins ? len : 0;
+}
+
 /* Bytes used: all of the head or, while it is not complete, none. */
 static size_t feed_head(struct http_conn *conn, const char *bytes, size_t n)
 {
     struct http_parser *parser = conn->parser;
     if (conn->state == HTTP_CONN_IDLE) enter_head(conn);
+    size_t preface = preface_length(conn, bytes, n);
+    if (preface == HTTP2_PREFACE_LEN) {
+        begin_http2(conn);
+        if (conn->h2) http2_conn_feed(conn, bytes, n);
+        return n;
+    }
+    if (preface > PREFACE_LINE) n = PREFACE_LINE; /* the parser would refuse the line's end */
     if (!parser) {
         parser = &conn->server->parser;
         http_parser_init(parser);
@@ -322,7 +387,10 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
     unsigned n_heads = 0;
     while (used < n) {
         size_t step = 0;
-        if (conn->state == HTTP_CONN_BODY) {
+        if (conn->state == HTTP_CONN_STREAMS) {
+            http2_conn_feed(conn, bytes + used, n - used);
+            step = n - used;
+        } else if (conn->state == HTTP_CONN_BODY) {
             step = http_exchange_feed(conn->exchange, bytes + used, n - used);
             after_body(conn);
         } else if (may_take_request(conn) && n_heads++ < HTTP_REQUESTS_PER_TURN) {
@@ -410,7 +478,9 @@ static void shake_hands(struct http_conn *conn)
 {
     enum tls_want want;
     long done = tls_handshake(conn->tls, &want);
-    if (done > 0) {
+    if (done > 0 && tls_is_http2(conn->tls)) {
+        begin_http2(conn);
+    } else if (done > 0) {
         set_state(conn, HTTP_CONN_IDLE);
         http_conn_mark(conn);
     } else if (done == 0 || want == TLS_WANT_NOTHING) {
@@ -451,19 +521,29 @@ static void finish_closing(struct http_conn *conn)
 static void go_idle(struct http_conn *conn)
 {
     struct http_server *server = conn->server;
+    if (conn->idle) return;
     if (server->draining) {
-        http_conn_close(conn);
+        http_conn_retire(conn);
         return;
     }
-    if (conn->idle) return;
     conn->idle = true;
     conn->deadline_ns = now_ns(conn) + server->cfg.idle_timeout_ns;
     server->stats.n_connections_idle++;
     http_list_append(&server->list_idle, &conn->link);
 }
 
+static void settle_http2(struct http_conn *conn)
+{
+    if (http2_conn_is_over(conn->h2)) {
+        http2_conn_goodbye(conn);
+    } else if (http2_conn_is_idle(conn->h2)) {
+        go_idle(conn);
+    }
+}
+
 static void settle(struct http_conn *conn)
 {
+    if (conn->state == HTTP_CONN_STREAMS && !http_conn_unsent(conn)) settle_http2(conn);
     size_t unsent = http_conn_unsent(conn);
     if (conn->state == HTTP_CONN_CLOSING && !unsent) finish_closing(conn);
     if (conn->state == HTTP_CONN_IDLE && !unsent && !conn->in.len) go_idle(conn);
@@ -482,11 +562,28 @@ static void tell_drained(struct http_conn *conn)
     if (x->on_drain) x->on_drain(x->drain_ctx, x);
 }
 
+/* What waits in streams follows as the socket takes it. */
+static void send_streams(struct http_conn *conn)
+{
+    bool moved = true;
+    while (moved && conn->state == HTTP_CONN_STREAMS) {
+        moved = http2_conn_pump(conn);
+        if (conn->state == HTTP_CONN_STREAMS) flush(conn);
+        moved = moved && !conn->write_blocked;
+    }
+}
+
 static void advance(struct http_conn *conn)
 {
     if (conn->tls && tls_pending(conn->tls) && is_reading(conn)) read_some(conn);
     if (conn->in.len && conn->state < HTTP_CONN_ANSWER) process_kept(conn);
-    if (conn->state != HTTP_CONN_CLOSED) flush(conn);
+    if (conn->state == HTTP_CONN_STREAMS) http2_conn_attend(conn);
+    if (conn->state == HTTP_CONN_STREAMS) {
+        send_streams(conn);
+    } else if (conn->state != HTTP_CONN_CLOSED) {
+        flush(conn);
+    }
+    if (conn->state == HTTP_CONN_STREAMS) http2_conn_attend(conn);
     if (conn->state != HTTP_CONN_CLOSED) settle(conn);
     if (conn->state != HTTP_CONN_CLOSED) tell_drained(conn);
 }
@@ -514,6 +611,8 @@ void http_conn_tick(struct http_conn *conn, int64_t at_ns)
         http_conn_reset(conn);
     } else if (conn->paused && hung_up(conn->fd)) {
         http_conn_close(conn); /* nobody reads, so nobody else would see it */
+    } else if (conn->state == HTTP_CONN_STREAMS) {
+        http2_conn_tick(conn, at_ns);
     } else if (conn->deadline_ns && at_ns >= conn->deadline_ns) {
         if (conn->state == HTTP_CONN_HEAD) {
             refuse(conn, HTTP_REJECT_HEAD_TIMEOUT);
@@ -534,6 +633,7 @@ sl_status http_conn_create(struct http_server *server, int fd, struct tls_server
     if (!conn) goto fail;
     conn->server = server;
     conn->fd = fd;
+    conn->fresh = true;
     http_link_init(&conn->link);
     sl_buf_init(&conn->in, IN_BYTES_MAX);
     sl_buf_init(&conn->out, HTTP_OUT_BYTES_MAX);

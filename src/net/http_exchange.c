@@ -1,5 +1,5 @@
-/* http_exchange.c: one request and the calls that answer it. Nothing here writes to a socket:
- * output gathers in the connection and leaves at the end of the turn. */
+/* http_exchange.c: one request and the calls that answer it, whatever the HTTP version. Nothing
+ * here writes to a socket: output gathers in the connection and leaves at the end of the turn. */
 #include "net/http_int.h"
 
 #include "base/mem.h"
@@ -10,7 +10,6 @@
 #include <strings.h>
 
 #define ARENA_KEPT_MAX 4096 /* an exchange with more is not kept for the next request */
-#define CHUNK_HEAD_MAX 20   /* 16 digits, CR LF, NUL */
 
 /* --- the request --- */
 
@@ -44,18 +43,9 @@ static bool copy_headers(struct http_exchange *x, const struct http_parser *pars
     return true;
 }
 
-/* An absolute-form target without a path means "/" (RFC 9110 4.2.3). */
-static bool copy_target(struct http_exchange *x, const struct http_parser *parsed, char *head)
+bool http_exchange_set_target(struct http_exchange *x, const char *target)
 {
     struct http_request *request = &x->request;
-    const char *target = cut(head, parsed->target);
-    if (*target != '/' && *target != '*') {
-        char *with_path = sl_arena_alloc(&x->arena, parsed->target.len + 2);
-        if (!with_path) return false;
-        with_path[0] = '/';
-        memcpy(with_path + 1, target, parsed->target.len + 1);
-        target = with_path;
-    }
     size_t path_len = strcspn(target, "?");
     char *path = sl_arena_alloc(&x->arena, path_len + 1);
     if (!path) return false;
@@ -67,8 +57,20 @@ static bool copy_target(struct http_exchange *x, const struct http_parser *parse
     return request->path_len != SIZE_MAX;
 }
 
-static bool fill_request(struct http_exchange *x, const struct http_parser *parsed,
-                         const char *bytes)
+/* An absolute-form target without a path means "/" (RFC 9110 4.2.3). */
+static bool copy_target(struct http_exchange *x, const struct http_parser *parsed, char *head)
+{
+    const char *target = cut(head, parsed->target);
+    if (*target == '/' || *target == '*') return http_exchange_set_target(x, target);
+    char *with_path = sl_arena_alloc(&x->arena, parsed->target.len + 2);
+    if (!with_path) return false;
+    with_path[0] = '/';
+    memcpy(with_path + 1, target, parsed->target.len + 1);
+    return http_exchange_set_target(x, with_path);
+}
+
+bool http_exchange_set_head(struct http_exchange *x, const struct http_parser *parsed,
+                            const char *bytes)
 {
     char *head = sl_arena_alloc(&x->arena, parsed->head_bytes);
     if (!head) return false;
@@ -87,8 +89,7 @@ static struct http_exchange *take_spare(struct http_server *server)
     return x;
 }
 
-struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_parser *head,
-                                           const char *bytes)
+struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_face *face)
 {
     struct http_exchange *x = take_spare(conn->server);
     if (!x) return NULL;
@@ -96,13 +97,15 @@ struct http_exchange *http_exchange_create(struct http_conn *conn, const struct 
     http_list_append(&conn->server->list_live, &x->link);
     x->server = conn->server;
     x->conn = conn;
+    x->face = face;
     x->added_end = &x->added;
+    x->trailers_end = &x->trailers;
     x->body_deadline_ns = loop_now_ns(conn->server->loop) + conn->server->cfg.body_timeout_ns;
     x->request.is_tls = conn->tls != NULL;
     x->request.begin_ns = conn->begin_ns;
     sl_buf_init(&x->body, conn->server->cfg.body_bytes_max);
     x->request.peer = sl_arena_strndup(&x->arena, conn->peer, strlen(conn->peer));
-    if (x->request.peer && fill_request(x, head, bytes)) return x;
+    if (x->request.peer) return x;
     http_exchange_free(x);
     return NULL;
 }
@@ -124,12 +127,6 @@ void http_exchange_free(struct http_exchange *x)
     server->spare_exchanges[server->n_spare_exchanges++] = x;
 }
 
-static void reject_body(struct http_exchange *x, enum http_reject reject)
-{
-    x->framing.reject = reject;
-    x->framing.state = HTTP_BODY_REJECTED;
-}
-
 /* Large bodies leave a part of the budget to small ones: a few of them, sent as slowly as allowed,
  * would keep everybody out for an hour. */
 static size_t budget_for(const struct http_exchange *x, size_t n)
@@ -138,17 +135,16 @@ static size_t budget_for(const struct http_exchange *x, size_t n)
     return x->body.len + n > HTTP_BODY_SMALL ? total - total / 4 : total;
 }
 
-static void add_body(struct http_exchange *x, const char *data, size_t n)
+enum http_reject http_exchange_add_body(struct http_exchange *x, const void *data, size_t n)
 {
     struct http_server *server = x->server;
     size_t budget = budget_for(x, n);
     if (server->stats.body_bytes > budget || n > budget - server->stats.body_bytes) {
-        reject_body(x, HTTP_REJECT_BODY_BUDGET);
-    } else if (sl_buf_add(&x->body, data, n) != SL_OK) {
-        reject_body(x, HTTP_REJECT_NO_MEMORY);
-    } else {
-        server->stats.body_bytes += n;
+        return HTTP_REJECT_BODY_BUDGET;
     }
+    if (sl_buf_add(&x->body, data, n) != SL_OK) return HTTP_REJECT_NO_MEMORY;
+    server->stats.body_bytes += n;
+    return HTTP_REJECT_NONE;
 }
 
 size_t http_exchange_feed(struct http_exchange *x, const char *in, size_t n)
@@ -158,9 +154,25 @@ size_t http_exchange_feed(struct http_exchange *x, const char *in, size_t n)
         const char *data;
         size_t n_data;
         used += http_body_feed(&x->framing, in + used, n - used, &data, &n_data);
-        if (n_data) add_body(x, data, n_data);
+        enum http_reject reject = n_data ? http_exchange_add_body(x, data, n_data) : 0;
+        if (!reject) continue;
+        x->framing.reject = reject;
+        x->framing.state = HTTP_BODY_REJECTED;
     }
     return used;
+}
+
+void http_exchange_give(struct http_exchange *x)
+{
+    struct http_server *server = x->server;
+    if (!x->streamed_body) {
+        x->request.body = x->body.data;
+        x->request.body_len = x->body.len;
+    }
+    x->given = true;
+    server->stats.n_requests++;
+    server->stats.n_active++;
+    server->cfg.on_request(server->cfg.ctx, x);
 }
 
 const struct http_request *http_exchange_request(const struct http_exchange *x)
@@ -246,6 +258,7 @@ void http_exchange_orphan(struct http_exchange *x)
         return;
     }
     x->conn = NULL;
+    x->stream = NULL;
     x->server->stats.n_client_gone++;
     http_list_append(&x->server->list_untold, &x->link);
     loop_queue_task(x->server->loop, &x->server->task);
@@ -272,7 +285,8 @@ static bool is_reserved(const char *name)
     return false;
 }
 
-sl_status http_exchange_header_add(struct http_exchange *x, const char *name, const char *value)
+static sl_status add_field(struct http_exchange *x, const char *name, const char *value,
+                           struct http_added_header ***end)
 {
     size_t name_len = strlen(name), value_len = strlen(value);
     if (!http_is_token(name, name_len) || !http_is_field_value(value, value_len) ||
@@ -287,23 +301,42 @@ sl_status http_exchange_header_add(struct http_exchange *x, const char *name, co
         return full ? SL_LIMIT : SL_NOMEM;
     }
     *header = (struct http_added_header){NULL, name_copy, value_copy, name_len, value_len};
-    *x->added_end = header;
-    x->added_end = &header->next;
+    **end = header;
+    *end = &header->next;
     return SL_OK;
 }
 
-/* Ends x; its connection, if any is left, goes on as http_conn_answered says, or is cut. */
+sl_status http_exchange_header_add(struct http_exchange *x, const char *name, const char *value)
+{
+    return add_field(x, name, value, &x->added_end);
+}
+
+sl_status http_exchange_trailer_add(struct http_exchange *x, const char *name, const char *value)
+{
+    return add_field(x, name, value, &x->trailers_end);
+}
+
+void http_exchange_set_body_handler(struct http_exchange *x, http_body_fn fn, void *ctx)
+{
+    x->on_body = fn;
+    x->body_ctx = ctx;
+    if (x->conn && x->streamed_body) x->face->body_wanted(x);
+}
+
+void http_exchange_body_pause(struct http_exchange *x, bool paused)
+{
+    x->body_paused = paused;
+    if (x->conn && x->streamed_body) x->face->body_wanted(x);
+}
+
+/* Ends x; its connection or stream, if any is left, goes on as its face says, or is cut. */
 static void end_exchange(struct http_exchange *x, bool cut_off)
 {
     struct http_conn *conn = x->conn;
+    struct http2_stream *stream = x->stream;
+    const struct http_face *face = x->face;
     http_exchange_free(x);
-    if (!conn) return;
-    conn->exchange = NULL;
-    if (cut_off) {
-        http_conn_reset(conn);
-    } else {
-        http_conn_answered(conn);
-    }
+    if (conn) face->release(conn, stream, cut_off);
 }
 
 static bool has_no_body(const struct http_exchange *x, int status)
@@ -315,12 +348,10 @@ void http_respond(struct http_exchange *x, int status, const char *content_type,
                   size_t n)
 {
     assert(x->given && !x->streaming && status >= 200);
-    struct http_conn *conn = x->conn;
     bool failed = false;
-    if (conn) {
+    if (x->conn) {
         x->bodiless = has_no_body(x, status);
-        failed = http_answer_head(conn, x, status, content_type, (int64_t)n) != SL_OK;
-        failed = failed || (!x->bodiless && http_conn_add(conn, body, n) != SL_OK);
+        failed = x->face->respond(x, status, content_type, body, n) != SL_OK;
     }
     end_exchange(x, failed);
 }
@@ -330,22 +361,9 @@ sl_status http_stream_begin(struct http_exchange *x, int status, const char *con
     assert(x->given && !x->streaming && status >= 200);
     if (!x->conn) return SL_CANCELLED;
     x->bodiless = has_no_body(x, status);
-    x->chunked = x->request.version_1_1;
-    sl_status result = http_answer_head(x->conn, x, status, content_type, -1);
+    sl_status result = x->face->begin(x, status, content_type);
     x->streaming = result == SL_OK;
     return result;
-}
-
-static sl_status add_chunk(struct http_conn *conn, const void *bytes, size_t n)
-{
-    char head[CHUNK_HEAD_MAX];
-    int head_len = snprintf(head, sizeof head, "%zx\r\n", n);
-    size_t before = conn->out.len;
-    sl_status status = http_conn_add(conn, head, (size_t)head_len);
-    if (status == SL_OK) status = http_conn_add(conn, bytes, n);
-    if (status == SL_OK) status = http_conn_add(conn, "\r\n", 2);
-    if (status != SL_OK) sl_buf_truncate(&conn->out, before);
-    return status;
 }
 
 sl_status http_stream_write(struct http_exchange *x, const void *bytes, size_t n)
@@ -353,11 +371,11 @@ sl_status http_stream_write(struct http_exchange *x, const void *bytes, size_t n
     assert(x->streaming || !x->conn);
     if (!x->conn) return SL_CANCELLED;
     if (n == 0 || x->bodiless) return SL_OK; /* an empty chunk would be the end */
-    if (http_conn_unsent(x->conn) >= x->server->cfg.stream_backlog_max) {
+    if (x->face->backlog(x) >= x->server->cfg.stream_backlog_max) {
         x->drain_wanted = true;
         return SL_BUSY;
     }
-    return x->chunked ? add_chunk(x->conn, bytes, n) : http_conn_add(x->conn, bytes, n);
+    return x->face->write(x, bytes, n);
 }
 
 void http_stream_set_drain_handler(struct http_exchange *x, http_exchange_fn fn, void *ctx)
@@ -368,14 +386,13 @@ void http_stream_set_drain_handler(struct http_exchange *x, http_exchange_fn fn,
 
 size_t http_stream_backlog(const struct http_exchange *x)
 {
-    return x->conn ? http_conn_unsent(x->conn) : 0;
+    return x->conn ? x->face->backlog(x) : 0;
 }
 
 void http_stream_end(struct http_exchange *x)
 {
     assert(x->streaming || !x->conn);
-    bool last_chunk = x->conn && x->chunked && !x->bodiless;
-    end_exchange(x, last_chunk && http_conn_add(x->conn, "0\r\n\r\n", 5) != SL_OK);
+    end_exchange(x, x->conn && x->face->finish(x) != SL_OK);
 }
 
 void http_exchange_abort(struct http_exchange *x)

@@ -5,8 +5,8 @@
  * Invariants:
  * - A connection is freed only by the server's task at the end of a turn, so that any code may
  *   close it and then look at its state. Close handlers run only there too.
- * - A connection is in list_idle exactly while it waits for a request and owes no output, else in
- *   list_busy; a closed one is in neither.
+ * - A connection is in list_idle exactly while it waits for a request (HTTP/2: has no stream) and
+ *   owes no output, else in list_busy; a closed one is in neither.
  * - conn->parser exists exactly while conn->in begins with part of a head. */
 #pragma once
 #include "base/buf.h"
@@ -16,14 +16,18 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+struct http2_conn;
+struct http2_stream;
+
 #define HTTP_READ_BYTES (64 * 1024)            /* one read: a TLS record is 16 KiB */
 #define HTTP_OUT_BYTES_MAX (256 * 1024 * 1024) /* unsent answers of one connection */
 #define HTTP_BODY_SMALL (256 * 1024)           /* most requests; the longest prompts are larger */
 #define HTTP_ACCEPTS_PER_EVENT 64              /* then the others get their turn */
 #define HTTP_REQUESTS_PER_TURN 32              /* pipelined on one connection */
 #define HTTP_SPARE_BUFFERS 64                  /* connections that write in the same turn */
-#define HTTP_SPARE_BYTES_MAX (16 * 1024)       /* larger ones go back to malloc */
-#define HTTP_SPARE_EXCHANGES 64
+#define HTTP_SPARE_BYTES_MAX (64 * 1024)       /* larger ones go back to malloc */
+#define HTTP_SPARE_EXCHANGES 256               /* a few HTTP/2 connections' worth; 5 KiB each */
+#define HTTP_REJECT_BYTES_MAX 256              /* the longest message is under 60 */
 
 /* Doubly linked, with a sentinel; removing needs no list. */
 struct http_link {
@@ -67,6 +71,8 @@ static inline void http_list_append(struct http_link *list, struct http_link *li
  *                     +------+-------+---------------+
  *                            v
  *                         CLOSING (output leaves) --> LINGER (after a refusal) --> CLOSED
+ * HANDSHAKE (ALPN "h2"), IDLE and HEAD (the client preface) --> STREAMS --> CLOSING: HTTP/2, whose
+ * streams have states of their own.
  * Any state may go to CLOSED. A connection has an exchange in BODY and ANSWER. */
 enum http_conn_state {
     HTTP_CONN_HANDSHAKE,
@@ -74,6 +80,7 @@ enum http_conn_state {
     HTTP_CONN_HEAD,
     HTTP_CONN_BODY,
     HTTP_CONN_ANSWER,
+    HTTP_CONN_STREAMS,
     HTTP_CONN_CLOSING,
     HTTP_CONN_LINGER,
     HTTP_CONN_CLOSED,
@@ -96,6 +103,7 @@ struct http_conn {
     bool write_blocked;  /* the socket took less than it was given */
     bool read_blocked;   /* TLS must write before it can read */
     bool keep_alive;     /* after the current answer */
+    bool fresh;          /* no request yet: an HTTP/2 preface may come */
     bool linger;         /* read on after the last answer, lest a reset destroys it */
     int64_t deadline_ns; /* of the state; 0: none */
     int64_t stall_ns;    /* when unsent output counts as stalled; 0: none */
@@ -104,7 +112,8 @@ struct http_conn {
     struct sl_buf out;   /* from out_sent on, unsent */
     size_t out_sent;
     struct http_parser *parser;
-    struct http_exchange *exchange;
+    struct http_exchange *exchange; /* HTTP/1 */
+    struct http2_conn *h2;          /* NULL: HTTP/1 */
     char peer[HTTP_PEER_TEXT_MAX];
 };
 
@@ -114,10 +123,28 @@ struct http_added_header {
     size_t name_len, value_len;
 };
 
+/* What the HTTP versions do differently: how an answer becomes bytes. Called only while the client
+ * is there. Errors: NOMEM, LIMIT. */
+struct http_face {
+    sl_status (*respond)(struct http_exchange *x, int status, const char *content_type,
+                         const void *body, size_t n);
+    sl_status (*begin)(struct http_exchange *x, int status, const char *content_type);
+    sl_status (*write)(struct http_exchange *x, const void *bytes, size_t n); /* n > 0 */
+    sl_status (*finish)(struct http_exchange *x); /* the end of a stream */
+    size_t (*backlog)(const struct http_exchange *x);
+    void (*body_wanted)(struct http_exchange *x); /* its handler or its pause changed */
+
+    /* The exchange has ended and been freed; cut_off: its answer is not whole. */
+    void (*release)(struct http_conn *conn, struct http2_stream *stream, bool cut_off);
+};
+extern const struct http_face http1_face, http2_face;
+
 struct http_exchange {
     struct http_link link; /* live, untold or told */
     struct http_server *server;
-    struct http_conn *conn; /* NULL once the client has gone */
+    struct http_conn *conn;      /* NULL once the client has gone */
+    struct http2_stream *stream; /* NULL: HTTP/1, or the client has gone */
+    const struct http_face *face;
     struct http_request request;
     struct sl_arena arena;
     struct sl_buf body;
@@ -125,9 +152,13 @@ struct http_exchange {
     int64_t body_deadline_ns;
     size_t n_body_timed; /* bytes of the body that its deadline allows for */
     struct http_added_header *added, **added_end;
+    struct http_added_header *trailers, **trailers_end;
     http_exchange_fn on_close, on_drain;
-    void *close_ctx, *drain_ctx, *user;
-    bool given;        /* on_request has it */
+    http_body_fn on_body;
+    void *close_ctx, *drain_ctx, *body_ctx, *user;
+    bool given;         /* on_request has it */
+    bool streamed_body; /* on_head said so */
+    bool body_paused;
     bool streaming;    /* stream_begin was called */
     bool chunked;      /* the stream's framing */
     bool bodiless;     /* HEAD, 204, 304: the answer ends with its head */
@@ -163,6 +194,8 @@ struct http_server {
     size_t n_spares;
     struct http_exchange *spare_exchanges[HTTP_SPARE_EXCHANGES];
     size_t n_spare_exchanges;
+    struct http2_stream *spare_streams[HTTP_SPARE_EXCHANGES];
+    size_t n_spare_streams;
     int64_t date_s;            /* the second that date_line says */
     char date_line[48];        /* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n" */
     struct http_parser parser; /* for heads that come in one piece */
@@ -190,19 +223,41 @@ void http_conn_tick(struct http_conn *conn, int64_t now_ns);
 /* The exchange is over and its answer is in `out`. */
 void http_conn_answered(struct http_conn *conn);
 size_t http_conn_unsent(const struct http_conn *conn);
+size_t http_conn_owed(const struct http_conn *conn); /* and what waits in streams */
 
-/* Adds to `out`. NOMEM, LIMIT; what was there stays. */
+void http_conn_wake(struct http_conn *conn); /* out of list_idle: HTTP/2 has a stream */
+
+/* The last output is in `out`; afterwards it is closed. For HTTP/2. */
+void http_conn_finish(struct http_conn *conn);
+
+/* Closes one in list_idle: HTTP/2 says GOAWAY first. */
+void http_conn_retire(struct http_conn *conn);
+
+/* Adds to `out`. NOMEM, LIMIT; what was there stays. http_conn_gather is for output that is made
+ * while the connection is serviced. */
 SL_CHECK sl_status http_conn_add(struct http_conn *conn, const void *bytes, size_t n);
+SL_CHECK sl_status http_conn_gather(struct http_conn *conn, const void *bytes, size_t n);
 
 /* --- http_exchange.c --- */
 
-/* An exchange for the head in bytes, whose strings it copies. NULL without memory. */
-struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_parser *head,
-                                           const char *bytes);
+/* An exchange without a request yet. NULL without memory. */
+struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_face *face);
+
+/* Fills in the request from the head in bytes, which is copied. False without memory. */
+bool http_exchange_set_head(struct http_exchange *x, const struct http_parser *head,
+                            const char *bytes);
+
+/* Path and query of target, which must live as long as x and be valid. False without memory. */
+bool http_exchange_set_target(struct http_exchange *x, const char *target);
 void http_exchange_free(struct http_exchange *x);
 
 /* Takes what of in[0..n) belongs to the body; returns how much. framing.state tells the rest. */
 size_t http_exchange_feed(struct http_exchange *x, const char *in, size_t n);
+
+/* Adds to the body, within the budgets of all bodies. */
+enum http_reject http_exchange_add_body(struct http_exchange *x, const void *data, size_t n);
+
+void http_exchange_give(struct http_exchange *x); /* to on_request, which may end it */
 
 /* The client has gone. Frees x when its owner does not know it yet. */
 void http_exchange_orphan(struct http_exchange *x);
@@ -210,13 +265,40 @@ void http_exchange_tell_closed(struct http_exchange *x); /* one in list_untold *
 
 /* --- http_answer.c --- */
 
-/* Status line and header fields into conn->out. body_len < 0: chunked if `chunked`, else until the
- * end of the connection. NOMEM, LIMIT. */
-SL_CHECK sl_status http_answer_head(struct http_conn *conn, const struct http_exchange *x,
-                                    int status, const char *content_type, int64_t body_len);
+/* "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", of this second. */
+const char *http_answer_date_line(struct http_server *server);
 
-/* A refusal in OpenAI's shape. NOMEM, LIMIT. */
+/* A refusal's body in OpenAI's shape; its length. */
+size_t http_answer_reject_body(enum http_reject reject, char out[HTTP_REJECT_BYTES_MAX]);
+
+/* All of a refusal over HTTP/1. NOMEM, LIMIT. */
 SL_CHECK sl_status http_answer_reject(struct http_conn *conn, enum http_reject reject);
+
+/* --- http2_conn.c --- */
+
+#define HTTP2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" /* RFC 9113 3.4 */
+#define HTTP2_PREFACE_LEN 24
+
+SL_CHECK sl_status http2_conn_create(struct http_conn *conn); /* sets conn->h2. NOMEM */
+void http2_conn_free(struct http2_conn *h2);                  /* NULL is fine */
+void http2_conn_feed(struct http_conn *conn, const char *bytes, size_t n);
+
+/* Moves output of nghttp2 into `out`, up to a system call's worth. False when there was none. */
+bool http2_conn_pump(struct http_conn *conn);
+void http2_conn_attend(struct http_conn *conn); /* what owners wait for */
+
+/* The client sends no more: false when nobody is left to whom anything is owed. */
+bool http2_conn_end_of_input(struct http_conn *conn);
+bool http2_conn_is_idle(const struct http2_conn *h2);
+bool http2_conn_is_over(const struct http2_conn *h2); /* GOAWAY, and no stream is left */
+void http2_conn_tick(struct http_conn *conn, int64_t now_ns);
+size_t http2_conn_queued(const struct http2_conn *h2);
+
+/* Takes no new streams after a notice, ends with the last stream. */
+void http2_conn_drain(struct http_conn *conn);
+void http2_conn_goodbye(struct http_conn *conn); /* GOAWAY, and the end of all its streams */
+void http2_conn_orphan(struct http2_conn *h2);   /* no exchange has a client any more */
+void http2_spare_streams_free(struct http_server *server);
 
 /* --- http_listen.c --- */
 

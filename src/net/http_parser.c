@@ -78,6 +78,11 @@ bool http_is_token(const char *s, size_t n)
     return n > 0 && all_in_class(s, n, T);
 }
 
+bool http_is_host(const char *s, size_t n)
+{
+    return all_in_class(s, n, H);
+}
+
 bool http_is_field_value(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -123,7 +128,7 @@ void http_parser_init(struct http_parser *parser)
 
 /* --- the request line --- */
 
-static enum http_method method_of(const char *s, size_t n)
+enum http_method http_method_of(const char *s, size_t n)
 {
     static const struct {
         const char *text;
@@ -162,13 +167,33 @@ static size_t absolute_prefix(const char *s, size_t n)
     return i > scheme && (i == n || s[i] == '/' || s[i] == '?') ? i : 0;
 }
 
+static enum http_reject check_characters(const char *s, size_t n)
+{
+    if (n > HTTP_TARGET_MAX) return HTTP_REJECT_TARGET_LONG;
+    bool valid = n > 0 && all_in_class(s, n, U) && escapes_are_valid(s, n);
+    return valid ? HTTP_REJECT_NONE : HTTP_REJECT_TARGET;
+}
+
+static bool is_asterisk(enum http_method method, const char *s, size_t n)
+{
+    return n == 1 && s[0] == '*' && method == HTTP_METHOD_OPTIONS;
+}
+
+enum http_reject http_check_target(enum http_method method, const char *s, size_t n)
+{
+    enum http_reject reject = check_characters(s, n);
+    if (reject) return reject;
+    return s[0] == '/' || is_asterisk(method, s, n) ? HTTP_REJECT_NONE : HTTP_REJECT_TARGET;
+}
+
 static enum http_reject parse_target(struct http_parser *parser, const char *s, struct http_span at)
 {
-    if (at.len > HTTP_TARGET_MAX) return HTTP_REJECT_TARGET_LONG;
-    if (!all_in_class(s, at.len, U) || !escapes_are_valid(s, at.len)) return HTTP_REJECT_TARGET;
-    bool asterisk = at.len == 1 && s[0] == '*' && parser->method == HTTP_METHOD_OPTIONS;
+    enum http_reject reject = check_characters(s, at.len);
+    if (reject) return reject;
     size_t prefix = absolute_prefix(s, at.len);
-    if (at.len == 0 || (s[0] != '/' && !asterisk && !prefix)) return HTTP_REJECT_TARGET;
+    if (s[0] != '/' && !is_asterisk(parser->method, s, at.len) && !prefix) {
+        return HTTP_REJECT_TARGET;
+    }
     parser->target = (struct http_span){at.at + (uint32_t)prefix, at.len - (uint32_t)prefix};
     return HTTP_REJECT_NONE;
 }
@@ -184,7 +209,8 @@ static enum http_reject parse_version(struct http_parser *parser, const char *s,
     return HTTP_REJECT_NONE;
 }
 
-/* method SP target SP version; the version comes first, so that an HTTP/2 preface gets 505. */
+/* method SP target SP version; the version comes first, so that an HTTP/2 preface out of place
+ * gets 505. */
 static enum http_reject parse_request_line(struct http_parser *parser, const char *line, size_t n)
 {
     const char *space = memchr(line, ' ', n);
@@ -199,7 +225,7 @@ static enum http_reject parse_request_line(struct http_parser *parser, const cha
     enum http_reject reject = parse_version(parser, space + 1, n - method_len - target_len - 2);
     if (reject) return reject;
 
-    parser->method = method_of(line, method_len);
+    parser->method = http_method_of(line, method_len);
     parser->method_text = (struct http_span){parser->line_at, (uint32_t)method_len};
     if (equals(line, method_len, "CONNECT")) return HTTP_REJECT_METHOD;
     uint32_t at = parser->line_at + (uint32_t)method_len + 1;
@@ -210,7 +236,7 @@ static enum http_reject parse_request_line(struct http_parser *parser, const cha
 
 static enum http_reject take_host(struct http_parser *parser, const char *s, size_t n)
 {
-    if (parser->has_host || !all_in_class(s, n, H)) return HTTP_REJECT_HOST;
+    if (parser->has_host || !http_is_host(s, n)) return HTTP_REJECT_HOST;
     parser->has_host = true;
     return HTTP_REJECT_NONE;
 }

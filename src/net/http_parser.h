@@ -104,5 +104,10 @@ enum http_parse http_parser_feed(struct http_parser *parser, const char *bytes, 
 /* Decodes %XX of s[0..n) into out (room for n); the length, or SIZE_MAX for a bad escape or %00. */
 size_t http_percent_decode(const char *s, size_t n, char *out);
 
+/* A path with an optional query, or "*" for OPTIONS (RFC 9112 3.2.1, 3.2.4; :path of RFC 9113). */
+enum http_reject http_check_target(enum http_method method, const char *s, size_t n);
+
+enum http_method http_method_of(const char *s, size_t n);
+bool http_is_host(const char *s, size_t n);        /* RFC 3986 3.2.2 with a port; may be empty */
 bool http_is_token(const char *s, size_t n);       /* RFC 9110 5.6.2; false when empty */
 bool http_is_field_value(const char *s, size_t n); /* RFC 9110 5.5: no control but TAB */

@@ -56,7 +56,7 @@ static void close_expired_idle(struct http_server *server, int64_t now_ns)
     while (!http_list_empty(&server->list_idle)) {
         struct http_conn *conn = HTTP_OF(server->list_idle.next, struct http_conn, link);
         if (now_ns < conn->deadline_ns) return;
-        http_conn_close(conn);
+        http_conn_retire(conn);
     }
 }
 
@@ -67,8 +67,8 @@ static bool shed_output(struct http_server *server)
     size_t total = 0;
     for (struct http_link *at = server->list_busy.next; at != &server->list_busy; at = at->next) {
         struct http_conn *conn = HTTP_OF(at, struct http_conn, link);
-        total += http_conn_unsent(conn);
-        if (!largest || http_conn_unsent(conn) > http_conn_unsent(largest)) largest = conn;
+        total += http_conn_owed(conn);
+        if (!largest || http_conn_owed(conn) > http_conn_owed(largest)) largest = conn;
     }
     if (!largest || total <= server->cfg.out_total_bytes_max) return false;
     server->stats.n_write_stalled++;
@@ -134,12 +134,15 @@ static void set_defaults(struct http_server_cfg *cfg)
     if (!cfg->idle_timeout_ns) cfg->idle_timeout_ns = 60LL * NS_PER_S;
     if (!cfg->write_stall_ns) cfg->write_stall_ns = 30LL * NS_PER_S;
     if (!cfg->linger_ns) cfg->linger_ns = 2LL * NS_PER_S;
+    if (!cfg->n_streams_max) cfg->n_streams_max = 256;
+    if (!cfg->n_streams_total_max) cfg->n_streams_total_max = 65536;
+    if (!cfg->ping_after_ns) cfg->ping_after_ns = 60LL * NS_PER_S;
 }
 
 static int64_t tick_length(const struct http_server_cfg *cfg)
 {
     const int64_t timeouts[] = {cfg->head_timeout_ns, cfg->body_timeout_ns, cfg->idle_timeout_ns,
-                                cfg->write_stall_ns, cfg->linger_ns};
+                                cfg->write_stall_ns,  cfg->linger_ns,       cfg->ping_after_ns};
     int64_t tick = TICK_NS_MAX;
     for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
         if (timeouts[i] / TICKS_PER_TIMEOUT < tick) tick = timeouts[i] / TICKS_PER_TIMEOUT;
@@ -197,6 +200,7 @@ void http_server_destroy(struct http_server *server)
     }
     service_dirty(server);
     free_spares(server);
+    http2_spare_streams_free(server);
     loop_cancel_task(server->loop, &server->task);
     loop_timer_destroy(server->tick);
     sl_free(server);
@@ -208,12 +212,15 @@ void http_server_drain(struct http_server *server, http_drained_fn on_drained, v
     server->on_drained = on_drained;
     server->drained_ctx = ctx;
     http_listeners_close(server);
-    close_all(&server->list_idle);
     for (struct http_link *at = server->list_busy.next, *next; at != &server->list_busy;
          at = next) {
         next = at->next;
         struct http_conn *conn = HTTP_OF(at, struct http_conn, link);
         if (conn->state == HTTP_CONN_HANDSHAKE) http_conn_close(conn);
+        if (conn->state == HTTP_CONN_STREAMS) http2_conn_drain(conn);
+    }
+    while (!http_list_empty(&server->list_idle)) {
+        http_conn_retire(HTTP_OF(server->list_idle.next, struct http_conn, link));
     }
     loop_queue_task(server->loop, &server->task);
 }

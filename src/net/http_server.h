@@ -1,8 +1,9 @@
-/* http_server.h: an HTTP/1.0 and 1.1 server, plain and TLS, on one loop.
+/* http_server.h: an HTTP/1.0, 1.1 and 2 server, plain and TLS, on one loop. A plain listener takes
+ * HTTP/2 by its client preface, a TLS one by ALPN "h2"; there is no h2c Upgrade. See docs/http.md.
  * Floor: net.  Thread: the loop's, for every call here.  Allocates: connections on accept; buffers
- * only while bytes wait in them, so an idle connection costs under 1 KiB.
+ * only while bytes wait in them, so an idle connection costs under 1 KiB (HTTP/2: 14, nghttp2's).
  * Invariants:
- * - One request at a time per connection: answers must leave in order anyway, so a pipelined
+ * - One request at a time per HTTP/1 connection: answers must leave in order anyway, so a pipelined
  *   request waits as bytes (at most HTTP_PIPELINE_BYTES_MAX, then reading pauses) until the one
  *   before it is answered.
  * - Every exchange given to on_request is ended by its owner exactly once, by http_respond,
@@ -14,7 +15,7 @@
  *   One that goes away behind more pipelined bytes than the kernel holds is only noticed once
  *   these are read, or by its reset.
  * - Malformed requests never reach on_request. They are answered in OpenAI's error shape and the
- *   connection is closed.
+ *   connection is closed; over HTTP/2 they end their stream alone.
  * - At n_connections_max the connection that has been idle longest is closed for the new one; when
  *   none is idle, new ones wait in the kernel's backlog. */
 #pragma once
@@ -35,12 +36,16 @@ struct http_exchange;
 
 typedef void (*http_request_fn)(void *ctx, struct http_exchange *x);
 typedef void (*http_exchange_fn)(void *ctx, struct http_exchange *x);
+typedef bool (*http_head_fn)(void *ctx, struct http_exchange *x);
+typedef void (*http_body_fn)(void *ctx, struct http_exchange *x, const void *bytes, size_t n,
+                             bool end);
 typedef void (*http_drained_fn)(void *ctx);
 
 /* Zero means the default given. */
 struct http_server_cfg {
     http_request_fn on_request;
-    void *ctx;
+    http_head_fn on_head;        /* HTTP/2, see "A body in pieces"; NULL: every body comes whole */
+    void *ctx;                   /* of both */
     size_t n_connections_max;    /* 16384; cut to what RLIMIT_NOFILE leaves */
     size_t body_bytes_max;       /* of one request: 32 MiB */
     size_t body_total_bytes_max; /* of all requests not yet ended: 256 MiB */
@@ -53,6 +58,9 @@ struct http_server_cfg {
     int64_t idle_timeout_ns;     /* between requests: 60 s */
     int64_t write_stall_ns;      /* without the client taking a byte: 30 s */
     int64_t linger_ns;           /* reading on after a refusal, so that it arrives: 2 s */
+    size_t n_streams_max;        /* of one HTTP/2 connection: 256 */
+    size_t n_streams_total_max;  /* of all; past it new ones are refused: 65536 */
+    int64_t ping_after_ns;       /* of silence on an HTTP/2 connection with streams: 60 s */
     const char *server_name;     /* Server header, borrowed; NULL: none */
 };
 
@@ -73,8 +81,9 @@ SL_CHECK sl_status http_server_listen(struct http_server *server, const char *ho
                                       struct tls_server *tls, uint16_t *out_port,
                                       struct sl_err *err);
 
-/* Stops accepting, closes idle connections, answers what is under way with Connection: close.
- * Calls on_drained(ctx) from the loop once no connection is left, never from within this call. */
+/* Stops accepting, closes idle connections, answers what is under way with Connection: close
+ * (HTTP/2: after a GOAWAY). Calls on_drained(ctx) from the loop once no connection is left, never
+ * from within this call. */
 void http_server_drain(struct http_server *server, http_drained_fn on_drained, void *ctx);
 
 struct http_server_stats {
@@ -90,6 +99,13 @@ struct http_server_stats {
     uint64_t n_write_stalled;     /* closed for not reading */
     uint64_t bytes_in, bytes_out; /* on the wire; above TLS where there is TLS */
     uint64_t body_bytes;          /* request bodies in memory now */
+    uint64_t n_http2_connections; /* of n_connections */
+    uint64_t n_streams;           /* open now; HTTP/2, as what follows */
+    uint64_t n_streams_refused;   /* past n_streams_total_max or while draining: may be retried */
+    uint64_t n_resets;            /* streams that the client reset */
+    uint64_t n_resets_sent;       /* that we reset: malformed, aborted, not read */
+    uint64_t n_floods;            /* connections ended with ENHANCE_YOUR_CALM */
+    uint64_t n_pings_lost;        /* closed for not answering ours */
     uint64_t rejected[HTTP_REJECT_COUNT];
 };
 void http_server_stats(const struct http_server *server, struct http_server_stats *out);
@@ -116,6 +132,7 @@ struct http_request {
     size_t body_len;
     const char *peer; /* "127.0.0.1:40312", "[::1]:40312" */
     bool version_1_1;
+    bool version_2; /* :authority is then the header "host", if there is none of that name */
     bool is_tls;
     int64_t begin_ns; /* when its first byte was read, loop_now_ns */
 };
@@ -128,6 +145,25 @@ const char *http_request_header(const struct http_request *request, const char *
 /* The value of query parameter `name`, decoded ('+' is a space) into the exchange's arena; NULL
  * when absent or out of memory. */
 const char *http_exchange_query(struct http_exchange *x, const char *name);
+
+/* --- A body in pieces (HTTP/2; for calls that answer while they are asked) ---
+ * cfg.on_head is asked for each HTTP/2 request when its head is complete; it only looks at the
+ * request. When it returns true, on_request is called at once, with an empty body, and the body
+ * goes to the body handler as it comes. At most the stream's flow-control window is held while
+ * there is no handler or the body is paused, so that a slow consumer holds its client back.
+ * HTTP/1 never asks: its bodies come whole. */
+
+#define HTTP2_STREAM_WINDOW (1024 * 1024)   /* a round trip of 10 ms at 100 MB/s */
+#define HTTP2_CONN_WINDOW (4 * 1024 * 1024) /* some streams at once at that rate */
+
+/* fn(ctx, x, bytes, n, end) gets the pieces in order; `end` comes exactly once, with the last piece
+ * or with n = 0. bytes live for the call. fn may end x. What came before is handed over at the end
+ * of the turn, never from within this call. fn NULL: pieces are held. Where the body came whole fn
+ * is never called. */
+void http_exchange_set_body_handler(struct http_exchange *x, http_body_fn fn, void *ctx);
+
+/* While paused no piece is handed over and no credit returned; a call under way is the last. */
+void http_exchange_body_pause(struct http_exchange *x, bool paused);
 
 /* --- The answer --- */
 
@@ -148,6 +184,13 @@ bool http_exchange_is_closed(const struct http_exchange *x);
 SL_CHECK sl_status http_exchange_header_add(struct http_exchange *x, const char *name,
                                             const char *value);
 
+/* Adds a field that leaves after the body, before http_respond or http_stream_end. HTTP/2 sends it
+ * whatever the body; HTTP/1.1 with the last chunk of a stream; where there are no chunks
+ * (http_respond over HTTP/1.1, HTTP/1.0) and after HEAD, 204 and 304 it is left out. Errors as
+ * http_exchange_header_add; an answer with more than 64 of them is cut. */
+SL_CHECK sl_status http_exchange_trailer_add(struct http_exchange *x, const char *name,
+                                             const char *value);
+
 /* The whole answer; copies body[0..n). content_type NULL: no such header. HEAD gets the head only.
  * Ends x whatever happens; without memory the connection is closed. */
 void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body,
@@ -163,9 +206,12 @@ SL_CHECK sl_status http_stream_write(struct http_exchange *x, const void *bytes,
 
 /* on_drain(ctx, x) is called at the end of a turn after a BUSY. NULL takes it back. */
 void http_stream_set_drain_handler(struct http_exchange *x, http_exchange_fn fn, void *ctx);
-size_t http_stream_backlog(const struct http_exchange *x); /* unsent bytes of the connection */
-void http_stream_end(struct http_exchange *x);             /* ends x */
 
-/* Ends x without the rest of an answer: the connection is cut, so that a client never takes half an
- * answer for a whole one. */
+/* Unsent bytes of the connection; HTTP/2: of the stream. */
+size_t http_stream_backlog(const struct http_exchange *x);
+
+void http_stream_end(struct http_exchange *x); /* ends x */
+
+/* Ends x without the rest of an answer: the connection is cut (HTTP/2: the stream is reset), so
+ * that a client never takes half an answer for a whole one. */
 void http_exchange_abort(struct http_exchange *x);

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <string.h>
 #include <unistd.h>
 
 /* RFC 9325 section 4.2: forward secrecy and AEAD. TLS 1.3 has its own list, which is fine. */
@@ -33,7 +34,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
                            const unsigned char *in, unsigned in_len, void *arg)
 {
     (void)ssl, (void)arg;
-    static const unsigned char ours[] = "\x08http/1.1";
+    static const unsigned char ours[] = "\x02h2\x08http/1.1";
     unsigned char *chosen;
     int rc = SSL_select_next_proto(&chosen, out_len, ours, sizeof ours - 1, in, in_len);
     if (rc != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
@@ -201,4 +202,12 @@ long tls_write(struct tls_session *session, const void *bytes, size_t n, enum tl
 size_t tls_pending(const struct tls_session *session)
 {
     return (size_t)SSL_pending(session->ssl);
+}
+
+bool tls_is_http2(const struct tls_session *session)
+{
+    const unsigned char *protocol;
+    unsigned n;
+    SSL_get0_alpn_selected(session->ssl, &protocol, &n);
+    return n == 2 && memcmp(protocol, "h2", 2) == 0;
 }

@@ -1,9 +1,10 @@
 /* tls.h: the server's side of TLS on non-blocking sockets (OpenSSL). TLS 1.2 and 1.3, forward
- * secret AEAD ciphers only, ALPN http/1.1, no renegotiation, no compression.
+ * secret AEAD ciphers only, ALPN h2 (preferred) and http/1.1, no renegotiation, no compression.
  * Floor: net.  Thread: the loop's.  Allocates: contexts and sessions; OpenSSL allocates on its own.
  * Invariant: sessions keep the certificate they began with; a reload that fails changes nothing. */
 #pragma once
 #include "base/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 
 struct tls_server;
@@ -36,6 +37,9 @@ enum tls_want { TLS_WANT_NOTHING, TLS_WANT_READ, TLS_WANT_WRITE };
 long tls_handshake(struct tls_session *session, enum tls_want *want);
 long tls_read(struct tls_session *session, void *out, size_t n, enum tls_want *want);
 long tls_write(struct tls_session *session, const void *bytes, size_t n, enum tls_want *want);
+
+/* After the handshake: did it choose ALPN "h2"? */
+bool tls_is_http2(const struct tls_session *session);
 
 /* Decrypted bytes that wait in the session although the socket may never be readable again. */
 size_t tls_pending(const struct tls_session *session);

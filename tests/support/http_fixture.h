@@ -4,7 +4,7 @@
 #include "net/http_server.h"
 
 #define FIXTURE_WAIT_S 20 /* only a failing test waits that long */
-#define FIXTURE_HELD_MAX 32
+#define FIXTURE_HELD_MAX 1024
 
 /* /echo answers with the request; /hold keeps the exchange for the test; all else is 404. */
 struct http_fixture {

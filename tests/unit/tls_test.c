@@ -82,13 +82,14 @@ static void begin(const struct http_server_cfg *cfg)
     assert_int_equal(http_server_listen(f.server, "127.0.0.1", 0, tls, &f.port, NULL), SL_OK);
 }
 
-static void client_connect(int version_max)
+/* protocols: as ALPN has them, each behind its length. */
+static void client_connect_with(int version_max, const char *protocols)
 {
-    static const unsigned char protocols[] = "\x02h2\x08http/1.1";
     peer_connect(&f, &peer);
     client_ctx = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_max_proto_version(client_ctx, version_max);
-    SSL_CTX_set_alpn_protos(client_ctx, protocols, sizeof protocols - 1);
+    SSL_CTX_set_alpn_protos(client_ctx, (const unsigned char *)protocols,
+                            (unsigned)strlen(protocols));
     client = SSL_new(client_ctx);
     SSL_set_fd(client, peer.fd);
     struct timeval timeout = {.tv_usec = 1000}; /* reads give the loop its turns */
@@ -96,6 +97,11 @@ static void client_connect(int version_max)
     int rc = 0;
     FIXTURE_UNTIL(&f, (rc = SSL_connect(client)) == 1 ||
                           SSL_get_error(client, rc) != SSL_ERROR_WANT_READ);
+}
+
+static void client_connect(int version_max)
+{
+    client_connect_with(version_max, "\x08http/1.1");
 }
 
 static void client_done(void)
@@ -155,6 +161,41 @@ static void requests_go_over_tls_1_2_and_1_3(void **state)
         FIXTURE_UNTIL(&f, fixture_stats(&f).n_connections == 0);
         end();
     }
+}
+
+static void http_2_is_chosen_by_alpn(void **state)
+{
+    (void)state;
+    static const char request[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+                                  "\0\0\x0c\1\5\0\0\0\1\x82\x87\x04\x05/echo\x01\x01h";
+    for (int version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+        char got[2000];
+        size_t len = 0;
+        begin(&(struct http_server_cfg){0});
+        client_connect_with(version, "\x08http/1.1\x02h2"); /* ours is preferred */
+        FIXTURE_UNTIL(&f, fixture_stats(&f).n_http2_connections == 1);
+        client_send(request, sizeof request - 1);
+        FIXTURE_UNTIL(&f, (len += client_read(got + len, sizeof got - len),
+                           len > 16 && memcmp(got + len - 16, "[GET /echo ? 0 ]", 16) == 0));
+        assert_int_equal(got[3], 4); /* SETTINGS come first */
+        client_done();
+        FIXTURE_UNTIL(&f, fixture_stats(&f).n_connections == 0);
+        assert_int_equal(fixture_stats(&f).n_http2_connections, 0);
+        end();
+    }
+}
+
+/* RFC 9113 3.3: over TLS the preface alone does not choose it. */
+static void a_preface_without_alpn_is_refused(void **state)
+{
+    (void)state;
+    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    begin(&(struct http_server_cfg){0});
+    client_connect(TLS1_3_VERSION);
+    client_send(preface, sizeof preface - 1);
+    expect_answer("HTTP/1.1 505 ");
+    client_done();
+    end();
 }
 
 static void large_bodies_go_over_tls(void **state)
@@ -280,6 +321,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_go_over_tls_1_2_and_1_3),
+        cmocka_unit_test(http_2_is_chosen_by_alpn),
+        cmocka_unit_test(a_preface_without_alpn_is_refused),
         cmocka_unit_test(large_bodies_go_over_tls),
         cmocka_unit_test(a_client_gone_is_seen_through_tls),
         cmocka_unit_test(what_is_not_tls_is_closed),
