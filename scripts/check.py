@@ -44,14 +44,14 @@ class Layers:
     """deps/layers.txt."""
 
     def __init__(self, path):
-        self.floors, self.engine_folders, self.third = {}, [], {}
+        self.floors, self.engine_folders, self.third = {}, {}, {}
         self.tables, self.templates = set(), set()
         for line in path.read_text(encoding="utf-8").splitlines():
             word, *rest = line.split("#")[0].split() or [""]
             if word == "floor":
                 self.floors[rest[0]] = set(rest)
             elif word == "engines":
-                self.engine_folders.append(rest[0])
+                self.engine_folders[rest[0]] = set(rest[2:])
             elif word == "third":
                 self.third.setdefault(rest[0], []).extend(rest[1:])
             elif word == "table":
@@ -108,11 +108,12 @@ def check_floors(includes, layers):
 def check_engines(includes, layers):
     """An engine includes no header of another engine."""
     for path, lines in includes.items():
-        for folder in layers.engine_folders:
+        for folder, shared in layers.engine_folders.items():
             own = engine_of(path.removeprefix("src/"), folder)
             for line, bracket, header in lines:
                 other = engine_of(header, folder)
-                if path.startswith("src/") and bracket == '"' and other and own and own != other:
+                if path.startswith("src/") and bracket == '"' and other and own and \
+                        other not in shared and own != other:
                     yield Problem(path, line, f"engine {own} includes engine {other}: {header}")
 
 

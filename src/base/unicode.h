@@ -32,6 +32,6 @@ bool sl_unicode_is_word(uint32_t c);
 
 enum sl_unicode_case { SL_UNICODE_UPPER, SL_UNICODE_LOWER, SL_UNICODE_TITLE };
 #define SL_UNICODE_CASE_MAX 3
-/* The full mapping: 1 to SL_UNICODE_CASE_MAX code points; returns how many. The Greek final sigma is
- * the caller's, who knows what stands around it. */
+/* The full mapping: 1 to SL_UNICODE_CASE_MAX code points; returns how many. The Greek final sigma
+ * is the caller's, who knows what stands around it. */
 size_t sl_unicode_to_case(uint32_t c, enum sl_unicode_case to, uint32_t out[SL_UNICODE_CASE_MAX]);
