@@ -47,8 +47,8 @@ starlane_floor(base LINKS starlane::xxhash starlane::jansson Threads::Threads m)
 starlane_floor(net LINKS starlane_base starlane::event starlane::event_ssl starlane::ssl
     starlane::crypto starlane::curl starlane::nghttp2)
 starlane_floor(sched LINKS starlane_base)
-starlane_floor(exec SUBFOLDERS llm chat echo text LINKS starlane_proto starlane_net starlane_base
-    starlane::pcre2 ggml::ggml ggml::ggml-base)
+starlane_floor(exec SUBFOLDERS llm chat echo text vision LINKS starlane_proto starlane_net starlane_base
+    starlane::pcre2 starlane::turbojpeg starlane::png ggml::ggml ggml::ggml-base)
 starlane_floor(grid LINKS starlane_exec starlane_sched starlane_net starlane_base starlane::sqlite
     starlane::crypto)
 starlane_floor(access LINKS starlane_grid starlane_exec starlane_sched starlane_net starlane_base
