@@ -72,6 +72,7 @@ install: all ## install under PREFIX (/usr/local), staged below DESTDIR
 deps: ## install or build everything any target here needs
 	@scripts/deps.sh build test check
 	@GPU=$(GPU) scripts/ggml.sh
+	@scripts/onnxruntime.sh
 
 deps-peer: ## llama.cpp's benchmarks, built on our ggml, in .deps/peer/bin
 	@scripts/deps.sh build

@@ -47,8 +47,8 @@ starlane_floor(base LINKS starlane::xxhash starlane::jansson Threads::Threads m)
 starlane_floor(net LINKS starlane_base starlane::event starlane::event_ssl starlane::ssl
     starlane::crypto starlane::curl starlane::nghttp2)
 starlane_floor(sched LINKS starlane_base)
-starlane_floor(exec SUBFOLDERS llm chat echo text vision LINKS starlane_proto starlane_net starlane_base
-    starlane::pcre2 starlane::turbojpeg starlane::png ggml::ggml ggml::ggml-base)
+starlane_floor(exec SUBFOLDERS llm chat echo onnx vision text LINKS starlane_proto starlane_net starlane_base
+    starlane::pcre2 starlane::turbojpeg starlane::png ggml::ggml ggml::ggml-base ${CMAKE_DL_LIBS})
 starlane_floor(grid LINKS starlane_exec starlane_sched starlane_net starlane_base starlane::sqlite
     starlane::crypto)
 starlane_floor(access LINKS starlane_grid starlane_exec starlane_sched starlane_net starlane_base
@@ -62,6 +62,7 @@ foreach(floor exec grid access cli)
         # see cmake/Install.cmake.
         target_compile_definitions(starlane_${floor} PRIVATE
             STARLANE_BACKEND_DIR="${STARLANE_BACKEND_DIR}"
+            STARLANE_ONNXRUNTIME_LIB="${STARLANE_ONNXRUNTIME_LIB}"
             STARLANE_MODEL_DIR="${CMAKE_SOURCE_DIR}/models"
             STARLANE_VERSION="${PROJECT_VERSION}")
     endif()

@@ -7,12 +7,13 @@ cd "$(dirname "$0")/.."
 build=$1
 shift
 
-# The build is configured with these options and the ggml it was configured for is still there.
+# The build is configured with these options, and what it was configured for is still there: ggml,
+# and ONNX Runtime if there was one.
 is_configured() {
     local ggml
     [ -f "$build/build.ninja" ] && [ "$(cat "$build/options" 2>/dev/null)" = "$*" ] || return 1
     ggml=$(sed -n 's/^GGML_LIBRARY:[A-Z]*=//p' "$build/CMakeCache.txt")
-    [ -e "$ggml" ]
+    [ -e "$ggml" ] && { [ ! -L .deps/onnxruntime ] || [ -e .deps/onnxruntime ]; }
 }
 
 configure() {

@@ -4,6 +4,7 @@
 #include "cli/bandwidth.h"
 #include "cli/commands.h"
 #include "exec/llm/backend.h"
+#include "exec/onnx/ort_provider.h"
 #include <limits.h>
 #include <link.h>
 #include <stdio.h>
@@ -25,7 +26,8 @@ static const struct sl_opt opts[] = {
 const struct sl_command cmd_doctor_spec = {
     .name = "doctor",
     .usage = "",
-    .summary = "Show what this machine offers: CPU, memory and its speed, devices, backends.",
+    .summary = "Show what this machine offers: CPU, memory and its speed, devices, backends, ONNX "
+               "Runtime.",
     .details = "Features of the CPU are those that programs can really use here; memory is what "
                "the process may use (control groups included); bandwidth is measured, in about a "
                "second, and bounds how fast a model can decode.",
@@ -51,6 +53,8 @@ struct findings {
     enum backend_state optional[N_OPTIONAL];
     bool measured;
     struct bandwidth bandwidth;
+    const struct ort *ort; /* NULL: ort_err says why */
+    struct sl_err ort_err;
     char home[PATH_MAX];
 };
 
@@ -82,6 +86,7 @@ static void examine(struct findings *f)
     if (isatty(STDERR_FILENO)) fputs("measuring memory...", stderr);
     f->measured = bandwidth_measure(sl_cpu_count(), &f->bandwidth, &err) == SL_OK;
     if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+    if (ort_load(&f->ort, &f->ort_err) != SL_OK) f->ort = NULL;
     cli_home(f->home, sizeof f->home);
 }
 
@@ -146,6 +151,26 @@ static void json_devices(struct sl_json *j, const struct findings *f)
     sl_json_object_end(j);
 }
 
+static void json_onnx(struct sl_json *j, const struct findings *f)
+{
+    sl_json_key(j, "onnxruntime");
+    sl_json_object(j);
+    sl_json_key(j, "version");
+    sl_json_str(j, f->ort ? f->ort->version : NULL);
+    sl_json_key(j, "path");
+    sl_json_str(j, f->ort ? f->ort->path : NULL);
+    sl_json_key(j, "providers");
+    sl_json_array(j);
+    for (int i = 0; f->ort && i < ORT_PROVIDER_COUNT; i++) {
+        if (ort_provider_available(f->ort, (enum ort_provider)i))
+            sl_json_str(j, ort_provider_name((enum ort_provider)i));
+    }
+    sl_json_array_end(j);
+    sl_json_key(j, "problem");
+    sl_json_str(j, f->ort ? NULL : f->ort_err.text);
+    sl_json_object_end(j);
+}
+
 static sl_status write_json(const struct findings *f, struct sl_buf *out)
 {
     struct sl_json j;
@@ -156,6 +181,7 @@ static sl_status write_json(const struct findings *f, struct sl_buf *out)
     json_cpu(&j);
     json_memory(&j, f);
     json_devices(&j, f);
+    json_onnx(&j, f);
     sl_json_key(&j, "problem");
     sl_json_str(&j, f->backends_err.status == SL_OK ? NULL : f->backends_err.text);
     sl_json_object_end(&j);
@@ -224,12 +250,40 @@ static sl_status text_backends(const struct findings *f, struct sl_buf *out)
     return status;
 }
 
+static sl_status text_providers(const struct ort *ort, bool available, struct sl_buf *out)
+{
+    sl_status status = SL_OK;
+    for (int i = 0; i < ORT_PROVIDER_COUNT && status == SL_OK; i++) {
+        if (ort_provider_available(ort, (enum ort_provider)i) == available)
+            status = sl_buf_addf(out, " %s", ort_provider_name((enum ort_provider)i));
+    }
+    return status;
+}
+
+static sl_status text_onnx(const struct findings *f, struct sl_buf *out)
+{
+    sl_status status = sl_buf_adds(out, "\nONNX Runtime\n");
+    if (status != SL_OK) return status;
+    if (!f->ort) return sl_buf_addf(out, "  %s\n", f->ort_err.text);
+    status = sl_buf_addf(out, "  %-12s %s, %s\n  %-12s", "version", f->ort->version, f->ort->path,
+                         "providers");
+    if (status == SL_OK) status = text_providers(f->ort, true, out);
+    if (status == SL_OK) status = sl_buf_addf(out, "\n  %-12s", "missing");
+    if (status == SL_OK) status = text_providers(f->ort, false, out);
+    if (status != SL_OK) return status;
+    return sl_buf_addf(out,
+                       "\n  %-12s (a library that is built with one of them goes into "
+                       "STARLANE_ONNXRUNTIME)\n",
+                       "");
+}
+
 static sl_status write_text(const struct findings *f, struct sl_buf *out)
 {
     sl_status status = text_cpu(out);
     if (status == SL_OK) status = text_memory(f, out);
     if (status == SL_OK) status = text_devices(f, out);
     if (status == SL_OK) status = text_backends(f, out);
+    if (status == SL_OK) status = text_onnx(f, out);
     if (status != SL_OK) return status;
     return sl_buf_addf(out, "\nStarlane\n  %-12s %s\n  %-12s %s\n", "version", STARLANE_VERSION,
                        "home", f->home[0] ? f->home : "none: set STARLANE_HOME");

@@ -1,6 +1,7 @@
 #include "exec/engine_open.h"
 #include "exec/echo/echo_engine.h"
 #include "exec/llm/llm_engine.h"
+#include "exec/onnx/onnx_engine.h"
 #include <string.h>
 
 static sl_status open_llm(const struct engine_load *load, const struct engine_open_cfg *open,
@@ -45,7 +46,7 @@ static const struct {
     const char *name;
     sl_status (*open)(const struct engine_load *load, const struct engine_open_cfg *open,
                       struct engine **out, struct sl_err *err);
-} kinds[] = {{"llm", open_llm}, {"echo", open_echo}};
+} kinds[] = {{"llm", open_llm}, {"onnx", onnx_engine_load}, {"echo", open_echo}};
 
 sl_status engine_open(const struct engine_load *load, const struct engine_open_cfg *cfg,
                       struct engine **out, struct sl_err *err)
