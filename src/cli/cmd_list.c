@@ -26,7 +26,8 @@ static const struct sl_opt opts[] = {
 const struct sl_command cmd_list_spec = {
     .name = "list",
     .usage = "",
-    .summary = "List the models on this machine: name, digest, size, quantisation (also: ls).",
+    .summary =
+        "List the models on this machine: name, digest, size, format, quantisation (also: ls).",
     .opts = opts,
 };
 
@@ -76,18 +77,19 @@ static int name_columns(const struct store_models *models)
 static sl_status write_text(const struct store_models *models, struct sl_buf *out)
 {
     int columns = name_columns(models);
-    sl_status status = sl_buf_addf(out, "%-*s  %-*s  %10s  %-8s  %-8s  %s\n", columns, "NAME",
-                                   DIGEST_SHOWN, "DIGEST", "SIZE", "PARAMS", "QUANT", "MODIFIED");
+    sl_status status =
+        sl_buf_addf(out, "%-*s  %-*s  %10s  %-6s  %-8s  %-8s  %s\n", columns, "NAME", DIGEST_SHOWN,
+                    "DIGEST", "SIZE", "FORMAT", "PARAMS", "QUANT", "MODIFIED");
     for (size_t i = 0; i < models->n && status == SL_OK; i++) {
         const struct store_model *m = &models->v[i];
         char size[CLI_BYTES_TEXT_MAX], when[32] = "";
         time_t seconds = (time_t)(m->modified_ms / 1000);
         struct tm local;
         if (localtime_r(&seconds, &local)) strftime(when, sizeof when, "%Y-%m-%d %H:%M", &local);
-        status =
-            sl_buf_addf(out, "%-*s  %.*s  %10s  %-8s  %-8s  %s\n", columns, m->name, DIGEST_SHOWN,
-                        m->digest, cli_bytes_text(m->size, size), m->details.parameter_size,
-                        m->details.quantization_level, m->bundled ? "bundled" : when);
+        status = sl_buf_addf(out, "%-*s  %.*s  %10s  %-6s  %-8s  %-8s  %s\n", columns, m->name,
+                             DIGEST_SHOWN, m->digest, cli_bytes_text(m->size, size),
+                             m->details.format, m->details.parameter_size,
+                             m->details.quantization_level, m->bundled ? "bundled" : when);
     }
     return status;
 }

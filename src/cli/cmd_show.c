@@ -1,21 +1,23 @@
-/* cmd_show.c: `starlane show`: what a GGUF file holds, without loading it. */
+/* cmd_show.c: `starlane show`: what a model file holds, without loading it. ONNX files are
+ * show_onnx.c's. */
 #include "base/json.h"
-#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/model_info.h"
 #include "cli/model_path.h"
+#include "cli/page.h"
+#include "cli/show_onnx.h"
 #include "exec/llm/arch.h"
 #include "exec/llm/gguf.h"
 #include "exec/llm/tensors.h"
 #include "exec/llm/tokenizer.h"
 #include "grid/store.h"
+#include "grid/store_details.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #define OUTPUT_BYTES_MAX (256u << 20)
-#define ARRAY_ITEMS_MAX 16    /* of a longer array only type and length are shown */
-#define STRING_COLUMNS_MAX 80 /* of a metadata string in the table */
+#define ARRAY_ITEMS_MAX 16 /* of a longer array only type and length are shown */
 
 struct options {
     bool tensors, json;
@@ -36,7 +38,7 @@ static const struct sl_opt opts[] = {
 const struct sl_command cmd_show_spec = {
     .name = "show",
     .usage = "MODEL",
-    .summary = "Show what a model holds: architecture, sizes, quantisation, metadata.",
+    .summary = "Show what a model holds: architecture or inputs and outputs, sizes, metadata.",
     .opts = opts,
     .n_args_min = 1,
     .n_args_max = 1,
@@ -222,88 +224,51 @@ static sl_status write_json(const struct model *m, const struct options *o, stru
     return status == SL_OK ? sl_buf_addc(out, '\n') : status;
 }
 
-/* The text functions below append line after line; the first failure sticks. */
-struct page {
-    struct sl_buf *out;
-    sl_status status;
-};
-
-static void add(struct page *p, const char *fmt, ...) SL_PRINTF(2, 3);
-static void add(struct page *p, const char *fmt, ...)
-{
-    va_list args;
-    va_start(args, fmt);
-    if (p->status == SL_OK) p->status = sl_buf_vaddf(p->out, fmt, args);
-    va_end(args);
-}
-
-static const char *count_text(uint64_t n, char out[32])
-{
-    static const char *const units[] = {"", " thousand", " million", " billion", " trillion"};
-    double v = (double)n;
-    size_t unit = 0;
-    for (; v >= 999.95 && unit < 4; unit++) v /= 1000;
-    snprintf(out, 32, unit ? "%.1f%s" : "%.0f%s", v, units[unit]);
-    return out;
-}
-
 static void text_architecture(struct page *p, const struct model *m)
 {
     const struct llm_hparams *hp = &m->hp;
     char count[32];
     if (m->hp_err.status != SL_OK) {
-        add(p, "  %-16s no: %s\n", "runs here", m->hp_err.text);
+        page_add(p, "  %-16s no: %s\n", "runs here", m->hp_err.text);
         return;
     }
     if (m->weights_err.status != SL_OK)
-        add(p, "  %-16s no: %s\n", "runs here", m->weights_err.text);
-    add(p, "  %-16s %s\n", "architecture", hp->arch->name);
-    add(p, "  %-16s %s\n", "parameters", count_text(m->info.n_params, count));
-    add(p, "  %-16s %d tokens\n", "context", hp->n_ctx_train);
-    add(p, "  %-16s %d of width %d, feed-forward %d\n", "layers", hp->n_layer, hp->n_embd,
-        hp->n_ff);
-    add(p, "  %-16s %d, for keys and values %d, of size %d\n", "heads", hp->n_head, hp->n_head_kv,
-        hp->head_k);
-    if (hp->window) add(p, "  %-16s %d tokens\n", "sliding window", hp->window);
+        page_add(p, "  %-16s no: %s\n", "runs here", m->weights_err.text);
+    page_add(p, "  %-16s %s\n", "architecture", hp->arch->name);
+    page_add(p, "  %-16s %s\n", "parameters", page_count(m->info.n_params, count));
+    page_add(p, "  %-16s %d tokens\n", "context", hp->n_ctx_train);
+    page_add(p, "  %-16s %d of width %d, feed-forward %d\n", "layers", hp->n_layer, hp->n_embd,
+             hp->n_ff);
+    page_add(p, "  %-16s %d, for keys and values %d, of size %d\n", "heads", hp->n_head,
+             hp->n_head_kv, hp->head_k);
+    if (hp->window) page_add(p, "  %-16s %d tokens\n", "sliding window", hp->window);
     if (hp->n_expert)
-        add(p, "  %-16s %d, %d used a token\n", "experts", hp->n_expert, hp->n_expert_used);
+        page_add(p, "  %-16s %d, %d used a token\n", "experts", hp->n_expert, hp->n_expert_used);
 }
 
 static void text_types(struct page *p, const struct model *m)
 {
     char bytes[CLI_BYTES_TEXT_MAX], count[32];
-    add(p, "\nTensors\n");
+    page_add(p, "\nTensors\n");
     for (int i = 0; i < m->info.n_types; i++) {
         const struct model_type *t = &m->info.types[i];
-        add(p, "  %-16s %6" PRIu64 " tensors, %s parameters, %s\n", gguf_tensor_type_name(t->type),
-            t->n_tensors, count_text(t->n_params, count), cli_bytes_text(t->n_bytes, bytes));
+        page_add(p, "  %-16s %6" PRIu64 " tensors, %s parameters, %s\n",
+                 gguf_tensor_type_name(t->type), t->n_tensors, page_count(t->n_params, count),
+                 cli_bytes_text(t->n_bytes, bytes));
     }
 }
 
 static void text_tokenizer(struct page *p, const struct model *m)
 {
-    add(p, "\nTokenizer\n");
+    page_add(p, "\nTokenizer\n");
     if (!m->tok) {
-        add(p, "  %-16s no: %s\n", "runs here", m->tok_err.text);
+        page_add(p, "  %-16s no: %s\n", "runs here", m->tok_err.text);
         return;
     }
-    add(p, "  %-16s %s\n", "kind", tokenizer_kind(m->tok));
-    add(p, "  %-16s %d tokens\n", "vocabulary", tokenizer_n_vocab(m->tok));
-    add(p, "  %-16s %d%s, end %d\n", "begin", tokenizer_bos(m->tok),
-        tokenizer_adds_bos(m->tok) ? " (added)" : "", tokenizer_eos(m->tok));
-}
-
-/* One printable line of at most STRING_COLUMNS_MAX bytes, whole characters only. */
-static void text_string(struct page *p, const struct gguf_str *s)
-{
-    size_t n = s->len < STRING_COLUMNS_MAX ? s->len : STRING_COLUMNS_MAX;
-    char line[STRING_COLUMNS_MAX];
-    n = sl_utf8_complete(s->s, n);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s->s[i];
-        line[i] = c < ' ' || c == 127 ? ' ' : (char)c;
-    }
-    add(p, "%.*s%s\n", (int)n, line, n < s->len ? "..." : "");
+    page_add(p, "  %-16s %s\n", "kind", tokenizer_kind(m->tok));
+    page_add(p, "  %-16s %d tokens\n", "vocabulary", tokenizer_n_vocab(m->tok));
+    page_add(p, "  %-16s %d%s, end %d\n", "begin", tokenizer_bos(m->tok),
+             tokenizer_adds_bos(m->tok) ? " (added)" : "", tokenizer_eos(m->tok));
 }
 
 static void text_value(struct page *p, const struct gguf_kv *kv)
@@ -311,23 +276,23 @@ static void text_value(struct page *p, const struct gguf_kv *kv)
     int64_t whole;
     double real;
     if (kv->is_array)
-        add(p, "%" PRIu64 " x %s\n", kv->n, value_types[kv->type]);
+        page_add(p, "%" PRIu64 " x %s\n", kv->n, value_types[kv->type]);
     else if (kv->type == GGUF_STRING)
-        text_string(p, &kv->strs[0]);
+        page_text(p, kv->strs[0].s, kv->strs[0].len);
     else if (kv->type == GGUF_BOOL)
-        add(p, "%s\n", kv->raw[0] ? "true" : "false");
+        page_add(p, "%s\n", kv->raw[0] ? "true" : "false");
     else if (kv->type != GGUF_F32 && kv->type != GGUF_F64 && gguf_kv_i64(kv, 0, &whole))
-        add(p, "%" PRId64 "\n", whole);
+        page_add(p, "%" PRId64 "\n", whole);
     else
-        add(p, "%g\n", gguf_kv_f64(kv, 0, &real) ? real : 0.0);
+        page_add(p, "%g\n", gguf_kv_f64(kv, 0, &real) ? real : 0.0);
 }
 
 static void text_metadata(struct page *p, const struct model *m)
 {
-    add(p, "\nMetadata\n");
+    page_add(p, "\nMetadata\n");
     for (size_t i = 0; i < gguf_n_kvs(m->file); i++) {
         const struct gguf_kv *kv = gguf_kv_at(m->file, i);
-        add(p, "  %-40.*s ", (int)kv->key.len, kv->key.s);
+        page_add(p, "  %-40.*s ", (int)kv->key.len, kv->key.s);
         text_value(p, kv);
     }
 }
@@ -335,35 +300,26 @@ static void text_metadata(struct page *p, const struct model *m)
 static void text_tensors(struct page *p, const struct model *m)
 {
     char bytes[CLI_BYTES_TEXT_MAX];
-    add(p, "\nAll tensors\n");
+    page_add(p, "\nAll tensors\n");
     for (size_t i = 0; i < gguf_n_tensors(m->file); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(m->file, i);
-        add(p, "  %-36s %-8s %10s  [", t->name, gguf_tensor_type_name(t->type),
-            cli_bytes_text(t->n_bytes, bytes));
-        for (int d = 0; d < t->n_dims; d++) add(p, "%s%" PRId64, d ? ", " : "", t->ne[d]);
-        add(p, "]\n");
+        page_add(p, "  %-36s %-8s %10s  [", t->name, gguf_tensor_type_name(t->type),
+                 cli_bytes_text(t->n_bytes, bytes));
+        for (int d = 0; d < t->n_dims; d++) page_add(p, "%s%" PRId64, d ? ", " : "", t->ne[d]);
+        page_add(p, "]\n");
     }
-}
-
-/* The first line of a text, for the table. */
-static void text_first_line(struct page *p, const char *label, const char *text)
-{
-    if (!text) return;
-    const struct gguf_str line = {text, strcspn(text, "\r\n")};
-    add(p, "  %-16s ", label);
-    text_string(p, &line);
 }
 
 static void text_stored(struct page *p, const struct store_model *m)
 {
     if (!*m->name) return;
-    add(p, "  %-16s %s\n", "name", m->name);
-    add(p, "  %-16s sha256:%s\n", "digest", m->digest);
-    add(p, "  %-16s %s\n", "quantisation", m->details.quantization_level);
-    text_first_line(p, "source", m->source);
-    text_first_line(p, "licence", m->licence);
-    text_first_line(p, "system", m->system);
-    text_first_line(p, "defaults", m->parameters);
+    page_add(p, "  %-16s %s\n", "name", m->name);
+    page_add(p, "  %-16s sha256:%s\n", "digest", m->digest);
+    page_add(p, "  %-16s %s\n", "quantisation", m->details.quantization_level);
+    page_first_line(p, "source", m->source);
+    page_first_line(p, "licence", m->licence);
+    page_first_line(p, "system", m->system);
+    page_first_line(p, "defaults", m->parameters);
 }
 
 static sl_status write_text(const struct model *m, const struct options *o, struct sl_buf *out)
@@ -371,9 +327,9 @@ static sl_status write_text(const struct model *m, const struct options *o, stru
     struct page p = {.out = out};
     char bytes[CLI_BYTES_TEXT_MAX];
     int n_files = gguf_n_shards(m->file);
-    add(&p, "Model\n  %-16s %s\n", "file", m->path);
-    add(&p, "  %-16s %s%s\n", "size", cli_bytes_text(gguf_file_bytes(m->file), bytes),
-        n_files > 1 ? ", sharded" : "");
+    page_add(&p, "Model\n  %-16s %s\n", "file", m->path);
+    page_add(&p, "  %-16s %s%s\n", "size", cli_bytes_text(gguf_file_bytes(m->file), bytes),
+             n_files > 1 ? ", sharded" : "");
     text_stored(&p, &m->stored);
     text_architecture(&p, m);
     text_types(&p, m);
@@ -389,6 +345,15 @@ static void find_stored(const char *name, struct store_model *out)
     struct store *store;
     if (name[0] == '/' || name[0] == '.' || model_store_open(&store, NULL) != SL_OK) return;
     if (store_find(store, name, out, NULL) != SL_OK) *out = (struct store_model){0};
+    store_close(store);
+}
+
+/* The other tags of its name. */
+static void find_tags(const struct store_model *stored, struct store_tags *out)
+{
+    struct store *store;
+    if (!*stored->name || model_store_open(&store, NULL) != SL_OK) return;
+    if (store_versions(store, stored->name, out, NULL) != SL_OK) *out = (struct store_tags){0};
     store_close(store);
 }
 
@@ -408,6 +373,23 @@ static sl_status open_model(struct model *m, const char *path, struct sl_err *er
     return SL_OK;
 }
 
+static sl_status show_gguf(struct model *m, const char *path, const struct options *o,
+                           struct sl_buf *out, struct sl_err *err)
+{
+    sl_status status = open_model(m, path, err);
+    return status == SL_OK ? (o->json ? write_json : write_text)(m, o, out) : status;
+}
+
+static sl_status show_onnx_file(struct model *m, const char *path, const struct options *o,
+                                struct sl_buf *out, struct sl_err *err)
+{
+    struct show_onnx show = {.path = path, .stored = &m->stored, .tensors = o->tensors};
+    find_tags(&m->stored, &show.tags);
+    sl_status status = show_onnx(&show, o->json, out, err);
+    store_tags_done(&show.tags);
+    return status;
+}
+
 int cmd_show(int argc, char **argv)
 {
     struct options o;
@@ -421,8 +403,9 @@ int cmd_show(int argc, char **argv)
     sl_buf_init(&out, OUTPUT_BYTES_MAX);
     sl_status status = model_path_find(args.v[0], path, &err);
     if (status == SL_OK) find_stored(args.v[0], &m.stored);
-    if (status == SL_OK) status = open_model(&m, path, &err);
-    if (status == SL_OK) status = (o.json ? write_json : write_text)(&m, &o, &out);
+    if (status == SL_OK)
+        status = store_is_onnx_path(path) ? show_onnx_file(&m, path, &o, &out, &err)
+                                          : show_gguf(&m, path, &o, &out, &err);
     exit_code = cli_print(&cmd_show_spec, status, &out, &err);
     sl_buf_done(&out);
     store_model_done(&m.stored);

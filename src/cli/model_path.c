@@ -17,12 +17,13 @@ static sl_status find_file(const char *name, char out[PATH_MAX], struct sl_err *
     struct stat st;
     if (stat(name, &st) != 0) {
         int why = errno;
-        const char *hint = why == ENOENT ? "; give the path of a GGUF file, or " MODEL_BUNDLED : "";
+        const char *hint =
+            why == ENOENT ? "; give the path of a model file, or " MODEL_BUNDLED : "";
         sl_status status = sl_err_errno(NULL, why, "%s", name);
         return sl_err_set(err, status, "%s: %s%s", name, strerror(why), hint);
     }
     if (S_ISDIR(st.st_mode))
-        return sl_err_set(err, SL_INVALID, "%s: a folder; give the GGUF file in it", name);
+        return sl_err_set(err, SL_INVALID, "%s: a folder; give the model file in it", name);
     int n = snprintf(out, PATH_MAX, "%s", name);
     if (n < 0 || n >= PATH_MAX) return sl_err_set(err, SL_INVALID, "the path is too long");
     return SL_OK;
@@ -56,6 +57,6 @@ sl_status model_path_find(const char *name, char out[PATH_MAX], struct sl_err *e
     if (name[0] == '/' || name[0] == '.') return find_file(name, out, err);
     sl_status status = find_stored(name, out, err);
     if (status != SL_NOT_FOUND && status != SL_INVALID) return status;
-    bool file = has_suffix(name, ".gguf") && !strstr(name, "://");
+    bool file = (has_suffix(name, ".gguf") || has_suffix(name, ".onnx")) && !strstr(name, "://");
     return file || stat(name, &st) == 0 ? find_file(name, out, err) : status;
 }

@@ -10,7 +10,7 @@ struct store;
 #define MODEL_BUNDLED STORE_BUNDLED_NAME /* the model that comes with the program */
 
 /* `name` is "starling", the name of a stored model (see grid/store_name.h), or a path; what begins
- * with '/' or '.' or ends in ".gguf" is a path unless the store has that name. NOT_FOUND says what
+ * with '/' or '.' or ends in ".gguf" or ".onnx" is a path unless the store has that name. NOT_FOUND says what
  * was looked for and how to get it; INVALID: a folder. */
 SL_CHECK sl_status model_path_find(const char *name, char out[PATH_MAX], struct sl_err *err);
 

@@ -149,6 +149,7 @@ static sl_status download(struct pull *pull, const struct pull_item *item, const
                              .bearer = item->bearer,
                              .digest = item->digest,
                              .size = item->size,
+                             .any_format = *item->layer_file != '\0',
                              .data_path = data,
                              .journal_path = journal,
                              .progress = on_file,
@@ -169,8 +170,13 @@ static sl_status pull_item(struct pull *pull, const struct pull_item *item, stru
     if (status != SL_OK) return status;
     memcpy(digest, item->digest, sizeof digest);
     if (!is_here(pull, item, &size)) status = download(pull, item, key, digest, &size, err);
-    if (status == SL_OK)
-        status = store_model_add_layer(&pull->plan.model, "model", digest, size, err);
+    if (status == SL_OK) {
+        struct store_layer layer = {.size = size};
+        snprintf(layer.role, sizeof layer.role, "%s", item->role);
+        memcpy(layer.file, item->layer_file, sizeof layer.file);
+        memcpy(layer.digest, digest, sizeof layer.digest);
+        status = store_model_add_layer(&pull->plan.model, &layer, err);
+    }
     store_unlock(&pull->url_claim);
     pull->done_before += size;
     if (status != SL_OK && pull->plan.n > 1) (void)sl_err_prefix(err, "%s", item->file);

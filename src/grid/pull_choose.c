@@ -77,7 +77,8 @@ static sl_status not_found(const struct pull_candidate *files, size_t n, const c
             break;
     }
     if (names.len == 0)
-        (void)sl_err_set(err, SL_NOT_FOUND, "there is no GGUF file in the repository");
+        (void)sl_err_set(err, SL_NOT_FOUND,
+                         "there is no GGUF file and no one ONNX model in the repository");
     else
         (void)sl_err_set(err, SL_NOT_FOUND, "no file for \"%s\"; there is: %s", tag, names.data);
     sl_buf_done(&names);
@@ -96,6 +97,53 @@ size_t pull_choose_shard(const struct pull_candidate *files, size_t n, size_t fi
             return i;
     }
     return n;
+}
+
+static bool has_suffix(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), n_suffix = strlen(suffix);
+    return n > n_suffix && strcasecmp(s + n - n_suffix, suffix) == 0;
+}
+
+static size_t find_path(const struct pull_candidate *files, size_t n, const char *path)
+{
+    size_t i = 0;
+    while (i < n && strcmp(files[i].path, path) != 0) i++;
+    return i;
+}
+
+/* n: there is none, or more than one. */
+static size_t find_only_onnx(const struct pull_candidate *files, size_t n)
+{
+    size_t found = n;
+    for (size_t i = 0; i < n; i++) {
+        if (!has_suffix(files[i].path, ".onnx")) continue;
+        if (found < n) return n;
+        found = i;
+    }
+    return found;
+}
+
+bool pull_choose_onnx(const struct pull_candidate *files, size_t n, const char *tag, size_t *out)
+{
+    if (has_suffix(tag, ".onnx")) {
+        *out = find_file(files, n, tag);
+        return *out < n;
+    }
+    if (strcmp(tag, "latest") != 0 || find_latest(files, n) < n) return false;
+    *out = find_path(files, n, "model.onnx");
+    if (*out == n) *out = find_path(files, n, "onnx/model.onnx");
+    if (*out == n) *out = find_only_onnx(files, n);
+    return *out < n;
+}
+
+bool pull_is_onnx_data(const char *path, const char *model, const char **out)
+{
+    size_t n = strlen(model);
+    if (strncmp(path, model, n) != 0) return false;
+    if (strncmp(path + n, "_data", 5) != 0 && strncmp(path + n, ".data", 5) != 0) return false;
+    *out = path + (base_name(model) - model);
+    return true;
 }
 
 sl_status pull_choose(const struct pull_candidate *files, size_t n, const char *tag, size_t *out,

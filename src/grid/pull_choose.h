@@ -20,6 +20,14 @@ struct pull_candidate {
 SL_CHECK sl_status pull_choose(const struct pull_candidate *files, size_t n, const char *tag,
                                size_t *out, int *out_shards, struct sl_err *err);
 
+/* The index of the repository's ONNX model: the file that `tag` names, or for "latest" model.onnx,
+ * onnx/model.onnx, or the only .onnx file there is. False: it has none such. */
+bool pull_choose_onnx(const struct pull_candidate *files, size_t n, const char *tag, size_t *out);
+
+/* Does the file hold weights of that model, by its name: model.onnx_data beside model.onnx? Then
+ * *out is its path from the model's folder. */
+bool pull_is_onnx_data(const char *path, const char *model, const char **out);
+
 /* The index of shard `no` (from 0) of the model whose first file is files[first]; n when absent. */
 size_t pull_choose_shard(const struct pull_candidate *files, size_t n, size_t first, int no);
 

@@ -29,6 +29,7 @@ struct pull_file {
     const char *bearer;    /* NULL: none */
     const char *digest;    /* "": unknown */
     uint64_t size;         /* 0: unknown */
+    bool any_format;       /* its first bytes need not be those of a GGUF file */
     const char *data_path; /* claimed by the caller */
     const char *journal_path;
     pull_file_fn *progress;

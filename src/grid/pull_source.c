@@ -8,7 +8,9 @@
 #include "exec/llm/gguf.h"
 #include "grid/pull_choose.h"
 #include "grid/pull_retry.h"
+#include "grid/store_details.h"
 #include "grid/store_ollama.h"
+#include "grid/store_onnx.h"
 #include "net/sha256.h"
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -48,7 +50,7 @@ static sl_status add_item(struct asker *asker, const char *url, const char *file
     if (!items) return sl_err_set(err, SL_NOMEM, "list of files");
     plan->items = items;
     struct pull_item *item = &items[plan->n++];
-    *item = (struct pull_item){.size = size, .bearer = asker->bearer};
+    *item = (struct pull_item){.size = size, .bearer = asker->bearer, .role = "model"};
     snprintf(item->digest, sizeof item->digest, "%s", digest);
     item->url = sl_strdup(url);
     item->file = sl_strdup(file);
@@ -188,10 +190,47 @@ static sl_status add_hf_file(struct asker *asker, const struct pull_candidate *f
     return status;
 }
 
+static void set_layer(struct asker *asker, const char *role, const char *file)
+{
+    struct pull_item *item = &asker->plan->items[asker->plan->n - 1];
+    item->role = role;
+    snprintf(item->layer_file, sizeof item->layer_file, "%s", file);
+}
+
+/* Weights in other files, and what encoders come with. */
+static sl_status add_hf_beside(struct asker *asker, const struct pull_candidate *file,
+                               const char *model, struct sl_err *err)
+{
+    const char *role = NULL, *name;
+    if (pull_is_onnx_data(file->path, model, &name)) role = "data";
+    for (size_t i = 0; !role && store_onnx_side(i); i++) {
+        name = store_onnx_side(i)->file;
+        if (strcmp(file->path, name) == 0) role = store_onnx_side(i)->role;
+    }
+    if (!role) return SL_OK;
+    sl_status status = add_hf_file(asker, file, err);
+    if (status == SL_OK) set_layer(asker, role, name);
+    return status;
+}
+
+static sl_status add_hf_onnx(struct asker *asker, const struct listing *list, size_t model,
+                             struct sl_err *err)
+{
+    struct store_details *details = &asker->plan->model.details;
+    snprintf(details->format, sizeof details->format, "onnx");
+    sl_status status = add_hf_file(asker, &list->files[model], err);
+    if (status == SL_OK) set_layer(asker, "model", "model.onnx");
+    for (size_t i = 0; i < list->n && status == SL_OK; i++)
+        status = add_hf_beside(asker, &list->files[i], list->files[model].path, err);
+    return status;
+}
+
 static sl_status add_hf_files(struct asker *asker, const struct listing *list, struct sl_err *err)
 {
     size_t first;
     int n_shards;
+    if (pull_choose_onnx(list->files, list->n, asker->name->tag, &first))
+        return add_hf_onnx(asker, list, first, err);
     sl_status status = pull_choose(list->files, list->n, asker->name->tag, &first, &n_shards, err);
     if (status == SL_OK && n_shards > GGUF_SHARDS_MAX)
         status = sl_err_set(err, SL_LIMIT, "more than %d shards", GGUF_SHARDS_MAX);
@@ -316,6 +355,11 @@ static sl_status plan_url(struct asker *asker, struct sl_err *err)
     snprintf(file, sizeof file, "%.*s", (int)strcspn(slash + 1, "?"), slash + 1);
     sl_status status = http_url_check(name->url, asker->request->insecure, err);
     if (status == SL_OK) status = add_item(asker, name->url, file, name->digest, 0, err);
+    if (status == SL_OK && store_is_onnx_path(file)) {
+        struct store_details *details = &asker->plan->model.details;
+        snprintf(details->format, sizeof details->format, "onnx");
+        set_layer(asker, "model", "model.onnx");
+    }
     return status == SL_OK ? set_source(asker, name->url, err) : status;
 }
 

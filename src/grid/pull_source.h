@@ -2,6 +2,7 @@
  * Floor: grid.  Thread: the pull's own.  Allocates: the plan.
  *   hf.co      GET /api/models/ORG/REPO/tree/main?recursive=true lists files with size and SHA-256;
  *              /ORG/REPO/resolve/main/FILE is the file (huggingface.co/docs/hub/api)
+ *              A repository without GGUF files gives its ONNX model: see pull_choose_onnx.
  *   Ollama     GET /v2/NS/NAME/manifests/TAG and /v2/NS/NAME/blobs/sha256:HEX (the protocol
  *              of the OCI distribution specification) */
 #pragma once
@@ -14,10 +15,12 @@
 
 struct pull_item {
     char *url;
-    char *file;                     /* its name, for people */
-    char digest[STORE_DIGEST_SIZE]; /* "": unknown */
-    uint64_t size;                  /* 0: unknown */
-    const char *bearer;             /* borrowed from the request; NULL: none */
+    char *file;                       /* its name, for people */
+    char digest[STORE_DIGEST_SIZE];   /* "": unknown */
+    uint64_t size;                    /* 0: unknown */
+    const char *bearer;               /* borrowed from the request; NULL: none */
+    const char *role;                 /* of its layer; static */
+    char layer_file[STORE_FILE_SIZE]; /* of its layer; "": none */
 };
 
 struct pull_plan {

@@ -1,7 +1,6 @@
 /* store.c: finds and lists models. Changes are in store_publish.c, removal in store_collect.c. */
 #include "grid/store.h"
 #include "base/mem.h"
-#include "exec/llm/gguf.h"
 #include "grid/store_bundled.h"
 #include "grid/store_details.h"
 #include "grid/store_int.h"
@@ -79,50 +78,6 @@ sl_status store_check_blob(const struct store *store, const char *digest, uint64
     return SL_OK;
 }
 
-static size_t count_files(const struct store_model *model, const struct store_layer **first)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < model->n_layers; i++) {
-        if (strcmp(model->layers[i].role, "model") != 0) continue;
-        if (n++ == 0) *first = &model->layers[i];
-    }
-    return n;
-}
-
-/* A link that is there already was made of the same digests, which name the folder. */
-static sl_status make_links(const struct store_model *model, const char *dir, size_t n_files,
-                            struct sl_err *err)
-{
-    char link[PATH_MAX], target[STORE_DIGEST_SIZE + 32];
-    size_t no = 0;
-    sl_status status = store_make_dirs(dir, err);
-    for (size_t i = 0; i < model->n_layers && status == SL_OK; i++) {
-        if (strcmp(model->layers[i].role, "model") != 0) continue;
-        snprintf(target, sizeof target, "../../blobs/sha256-%s", model->layers[i].digest);
-        status = store_path(link, err, "%s/model-%05zu-of-%05zu.gguf", dir, ++no, n_files);
-        if (status == SL_OK && symlink(target, link) != 0 && errno != EEXIST)
-            status = sl_err_errno(err, errno, "%s", link);
-    }
-    return status;
-}
-
-sl_status store_view_path(const struct store *store, const struct store_model *model,
-                          char out[PATH_MAX], struct sl_err *err)
-{
-    const struct store_layer *first = NULL;
-    char dir[PATH_MAX], last[PATH_MAX];
-    size_t n_files = count_files(model, &first);
-    if (n_files == 0) return sl_err_set(err, SL_CORRUPT, "no model file in it");
-    if (n_files == 1) return store_blob_path(store, first->digest, out, err);
-    sl_status status = store_path(dir, err, "%s/shards/%s", store->root, model->digest);
-    if (status == SL_OK)
-        status = store_path(out, err, "%s/model-%05d-of-%05zu.gguf", dir, 1, n_files);
-    if (status == SL_OK)
-        status = store_path(last, err, "%s/model-%05zu-of-%05zu.gguf", dir, n_files, n_files);
-    if (status != SL_OK || access(last, F_OK) == 0) return status;
-    return make_links(model, dir, n_files, err);
-}
-
 static sl_status check_model(const struct store *store, struct store_model *model,
                              struct sl_err *err)
 {
@@ -162,14 +117,10 @@ sl_status store_load(const struct store *store, const char *place, struct store_
 /* What can be said of a file that has no manifest. */
 static sl_status describe_file(const char *path, struct store_model *out, struct sl_err *err)
 {
-    struct gguf_file *file;
     struct stat st;
     if (!realpath(path, out->path)) return sl_err_errno(err, errno, "%s", path);
-    sl_status status = gguf_open(out->path, &file, err);
+    sl_status status = store_details_of_file(out->path, &out->details, &out->size, err);
     if (status != SL_OK) return status;
-    store_details_read(file, &out->details);
-    out->size = gguf_file_bytes(file);
-    gguf_close(file);
     if (stat(out->path, &st) == 0)
         out->modified_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
     return SL_OK;
@@ -222,8 +173,8 @@ sl_status store_find(const struct store *store, const char *name, struct store_m
     if (is_bundled(name)) return find_bundled(out, err);
     sl_status status = store_name_parse(name, &parsed, err);
     if (status != SL_OK) return status;
-    store_name_path(&parsed, place);
-    status = store_load(store, place, out, err);
+    status = store_find_place(store, &parsed, place, err);
+    if (status == SL_OK) status = store_load(store, place, out, err);
     if (status != SL_NOT_FOUND) return status;
     store_name_text(&parsed, text);
     return sl_err_set(
@@ -244,7 +195,7 @@ static sl_status check_path(const char *name, struct sl_err *err)
     struct stat st;
     if (stat(name, &st) != 0) return sl_err_errno(err, errno, "%s", name);
     if (!S_ISDIR(st.st_mode)) return SL_OK;
-    return sl_err_set(err, SL_INVALID, "%s: a folder; give the GGUF file in it", name);
+    return sl_err_set(err, SL_INVALID, "%s: a folder; give the model file in it", name);
 }
 
 static sl_status resolve_file(const char *path, struct store_model *out, struct sl_err *err)
@@ -387,4 +338,21 @@ sl_status store_list(const struct store *store, struct store_models *out, struct
     qsort(models.v, models.n, sizeof *models.v, by_name);
     *out = models;
     return SL_OK;
+}
+
+sl_status store_model_file(const struct store_model *model, const char *role, char out[PATH_MAX],
+                           struct sl_err *err)
+{
+    const struct store_layer *own = NULL, *wanted = NULL;
+    for (size_t i = 0; i < model->n_layers; i++) {
+        const struct store_layer *layer = &model->layers[i];
+        if (!own && strcmp(layer->role, "model") == 0) own = layer;
+        if (!wanted && strcmp(layer->role, role) == 0) wanted = layer;
+    }
+    if (!own || !wanted || !*wanted->file)
+        return sl_err_set(err, SL_NOT_FOUND, "%s: has no file with %s", model->name, role);
+    /* path is the folder and the model's own file in it */
+    size_t n = strlen(model->path), n_own = strlen(own->file);
+    if (n < n_own) return sl_err_set(err, SL_INTERNAL, "%s: its path", model->name);
+    return store_path(out, err, "%.*s%s", (int)(n - n_own), model->path, wanted->file);
 }

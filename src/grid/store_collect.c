@@ -84,31 +84,16 @@ void store_discard(const struct store *store, const struct store_layer *blobs, s
     store_unlock(&lock);
 }
 
-static sl_status remove_entry(void *ctx, const char *dir, const char *name, struct sl_err *err)
+sl_status store_is_named(const struct store *store, const char *digest, bool *out,
+                         struct sl_err *err)
 {
-    char path[PATH_MAX];
-    (void)ctx;
-    sl_status status = store_path(path, err, "%s/%s", dir, name);
-    if (status == SL_OK && unlink(path) != 0 && errno != ENOENT)
-        status = sl_err_errno(err, errno, "%s", path);
-    return status;
-}
-
-/* The folder of links for a split model, unless another name has the same one. */
-static sl_status remove_links(const struct store *store, const char *digest, struct sl_err *err)
-{
-    char dir[PATH_MAX], manifests[PATH_MAX];
-    bool kept = false;
+    char manifests[PATH_MAX];
     struct store_layer as_layer = {.role = "model"};
-    struct search search = {&as_layer, &kept, 1};
+    struct search search = {&as_layer, out, 1};
+    *out = false;
     memcpy(as_layer.digest, digest, STORE_DIGEST_SIZE);
     sl_status status = store_path(manifests, err, "%s/manifests", store->root);
-    if (status == SL_OK) status = store_each_place(manifests, search_manifest, &search, err);
-    if (status == SL_OK) status = store_path(dir, err, "%s/shards/%s", store->root, digest);
-    if (status != SL_OK || kept) return status;
-    status = store_each_entry(dir, remove_entry, NULL, err);
-    if (status == SL_OK) (void)rmdir(dir);
-    return status;
+    return status == SL_OK ? store_each_place(manifests, search_manifest, &search, err) : status;
 }
 
 /* Folders above a manifest that are empty now; rmdir refuses the others. */
@@ -129,18 +114,28 @@ static sl_status remove_locked(const struct store *store, const char *place,
     sl_status status = store_path(path, err, "%s/manifests/%s", store->root, place);
     if (status == SL_OK && unlink(path) != 0) status = sl_err_errno(err, errno, "%s", path);
     if (status == SL_OK) status = store_sync_parent(path, err);
-    if (status == SL_OK && model->n_layers > 1) status = remove_links(store, model->digest, err);
+    /* First the links, so that the blobs' bytes are free when they go. */
+    if (status == SL_OK) status = store_view_drop(store, model->digest, err);
     if (status == SL_OK) status = store_collect(store, model->layers, model->n_layers, freed, err);
     prune(store, place);
     return status;
 }
 
-static bool is_there(const struct store *store, const char *place)
+/* Nothing is removed that was not named in full: a name without a tag is no version here. */
+static sl_status not_there(const struct store *store, const char *name, struct sl_err *err)
 {
-    char path[PATH_MAX];
-    struct stat st;
-    return store_path(path, NULL, "%s/manifests/%s", store->root, place) == SL_OK &&
-           lstat(path, &st) == 0;
+    struct store_tags tags = {0};
+    sl_status status = store_versions(store, name, &tags, err);
+    if (status != SL_OK) return status;
+    if (tags.n == 0)
+        (void)sl_err_set(err, SL_NOT_FOUND, "%s: no such model; starlane list shows what is here",
+                         name);
+    else
+        (void)sl_err_set(err, SL_NOT_FOUND, "%s: no such model; say which tag is meant: %s%s%s",
+                         name, tags.v[0], tags.n > 1 ? ", ..., " : "",
+                         tags.n > 1 ? tags.v[tags.n - 1] : "");
+    store_tags_done(&tags);
+    return SL_NOT_FOUND;
 }
 
 sl_status store_rm(struct store *store, const char *name, uint64_t *freed, struct sl_err *err)
@@ -154,11 +149,10 @@ sl_status store_rm(struct store *store, const char *name, uint64_t *freed, struc
     if (status != SL_OK) return status;
     store_name_path(&parsed, place);
     store_name_text(&parsed, text);
-    if (!is_there(store, place)) {
+    if (!store_has_place(store, place)) {
         if (strcmp(text, STORE_BUNDLED_NAME ":latest") == 0)
             return sl_err_set(err, SL_INVALID, "%s comes with the program and stays", name);
-        return sl_err_set(err, SL_NOT_FOUND, "%s: no such model; starlane list shows what is here",
-                          name);
+        return not_there(store, name, err);
     }
     status = store_lock_all(store, &lock, err);
     if (status != SL_OK) return status;
@@ -216,7 +210,8 @@ static sl_status sweep_locked(struct sweep *sweep, struct sl_err *err)
 {
     char dir[PATH_MAX];
     const char *root = sweep->store->root;
-    sl_status status = store_path(dir, err, "%s/blobs", root);
+    sl_status status = store_view_sweep(sweep->store, err);
+    if (status == SL_OK) status = store_path(dir, err, "%s/blobs", root);
     if (status == SL_OK) status = store_each_entry(dir, add_blob, sweep, err);
     if (status == SL_OK)
         status = store_collect(sweep->store, sweep->blobs, sweep->n, &sweep->freed, err);

@@ -2,9 +2,11 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "exec/llm/gguf.h"
+#include "grid/store_details.h"
 #include "grid/store_int.h"
 #include "grid/store_manifest.h"
 #include "grid/store_ollama.h"
+#include "grid/store_onnx.h"
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -29,23 +31,24 @@ static sl_status check_wanted(const char *path, const char *digest, const char *
                       want);
 }
 
-sl_status store_intake(const struct store *store, const char *path, const char *role,
-                       const char *want, struct store_claims *claims, struct store_model *model,
-                       struct sl_err *err)
+sl_status store_intake(const struct store *store, const struct store_new_file *source,
+                       struct store_claims *claims, struct store_model *model, struct sl_err *err)
 {
-    char key[64], data[PATH_MAX], digest[STORE_DIGEST_SIZE];
-    uint64_t size;
+    char key[64], data[PATH_MAX];
+    struct store_layer layer = {.size = 0};
     struct store_lock claim;
+    snprintf(layer.role, sizeof layer.role, "%s", source->role);
+    snprintf(layer.file, sizeof layer.file, "%s", source->file ? source->file : "");
     import_key(key);
     sl_status status = store_claim(store, key, true, &claim, err);
     if (status != SL_OK) return status;
     status = store_partial_path(store, key, "data", data, err);
-    if (status == SL_OK) status = store_clone_file(path, data, err);
-    if (status == SL_OK) status = store_hash_file(data, digest, &size, err);
-    if (status == SL_OK) status = check_wanted(path, digest, want, err);
-    if (status == SL_OK) status = store_claims_add(store, claims, digest, true, err);
-    if (status == SL_OK) status = store_take_blob(store, data, digest, err);
-    if (status == SL_OK) status = store_model_add_layer(model, role, digest, size, err);
+    if (status == SL_OK) status = store_clone_file(source->path, data, err);
+    if (status == SL_OK) status = store_hash_file(data, layer.digest, &layer.size, err);
+    if (status == SL_OK) status = check_wanted(source->path, layer.digest, source->want, err);
+    if (status == SL_OK) status = store_claims_add(store, claims, layer.digest, true, err);
+    if (status == SL_OK) status = store_take_blob(store, data, layer.digest, err);
+    if (status == SL_OK) status = store_model_add_layer(model, &layer, err);
     unlink(data);
     store_unlock(&claim);
     return status;
@@ -59,12 +62,14 @@ static sl_status intake_files(const struct store *store, const char *path,
     size_t n_prefix;
     int no, n;
     char shard[PATH_MAX];
+    struct store_new_file source = {.path = path, .role = "model"};
     if (!store_split_name(path, &n_prefix, &no, &n))
-        return store_intake(store, path, "model", NULL, claims, model, err);
+        return store_intake(store, &source, claims, model, err);
+    source.path = shard;
     sl_status status = SL_OK;
     for (int i = 1; i <= n && status == SL_OK; i++) {
         status = store_path(shard, err, "%.*s-%05d-of-%05d.gguf", (int)n_prefix, path, i, n);
-        if (status == SL_OK) status = store_intake(store, shard, "model", NULL, claims, model, err);
+        if (status == SL_OK) status = store_intake(store, &source, claims, model, err);
     }
     return status;
 }
@@ -78,10 +83,9 @@ static sl_status check_gguf(const char *path, struct sl_err *err)
     return status;
 }
 
-/* Publishes; else takes back what nobody else needs. */
-static sl_status finish(const struct store *store, const struct store_name *name,
-                        struct store_claims *claims, struct store_model *model, sl_status status,
-                        struct sl_err *err)
+sl_status store_import_finish(const struct store *store, const struct store_name *name,
+                              struct store_claims *claims, struct store_model *model,
+                              sl_status status, struct sl_err *err)
 {
     if (status == SL_OK) status = store_publish(store, name, model, err);
     store_claims_done(claims);
@@ -90,8 +94,8 @@ static sl_status finish(const struct store *store, const struct store_name *name
     return status;
 }
 
-sl_status store_import_file(struct store *store, const char *path, const char *name,
-                            struct sl_err *err)
+static sl_status import_gguf(struct store *store, const char *path, const char *name,
+                             struct sl_err *err)
 {
     char real[PATH_MAX];
     struct store_name parsed;
@@ -105,7 +109,35 @@ sl_status store_import_file(struct store *store, const char *path, const char *n
     model.source = sl_strdup(real);
     if (!model.source) status = sl_err_set(err, SL_NOMEM, "%s", path);
     if (status == SL_OK) status = intake_files(store, real, &claims, &model, err);
-    return finish(store, &parsed, &claims, &model, status, err);
+    return store_import_finish(store, &parsed, &claims, &model, status, err);
+}
+
+sl_status store_import_name(const char *path, char out[STORE_NAME_SIZE], struct sl_err *err)
+{
+    struct store_name name;
+    if (store_is_onnx_path(path)) return store_onnx_name(path, out, err);
+    sl_status status = store_name_of_file(path, &name, err);
+    if (status == SL_OK) store_name_text(&name, out);
+    return status;
+}
+
+sl_status store_import_model(struct store *store, const char *path, const struct store_import *how,
+                             struct sl_err *err)
+{
+    static const struct store_import nothing = {0};
+    if (!how) how = &nothing;
+    if (store_is_onnx_path(path)) return store_import_onnx(store, path, how, err);
+    if (how->labels || how->processing || how->options)
+        return sl_err_set(err, SL_INVALID,
+                          "%s: labels, processing and options go with an .onnx file", path);
+    return import_gguf(store, path, how->name, err);
+}
+
+sl_status store_import_file(struct store *store, const char *path, const char *name,
+                            struct sl_err *err)
+{
+    const struct store_import how = {.name = name};
+    return store_import_model(store, path, &how, err);
 }
 
 struct import {
@@ -116,7 +148,7 @@ struct import {
     size_t n_found;
 };
 
-/* One that fails is told; lost memory and a full disk end it all. */
+/* One that fails is told; lost memory ends it all. */
 static sl_status told(struct import *import, const char *name, sl_status status,
                       const struct sl_err *why, struct sl_err *err)
 {
@@ -150,13 +182,40 @@ static sl_status import_entry(void *ctx, const char *dir, const char *file, stru
     return told(import, text, store_import_file(import->store, path, text, &why), &why, err);
 }
 
-sl_status store_import_dir(struct store *store, const char *dir, store_imported_fn *tell, void *ctx,
-                           struct sl_err *err)
+static sl_status import_found(struct import *import, const struct store_onnx_found *found,
+                              struct sl_err *err)
+{
+    sl_status status = SL_OK;
+    for (size_t i = 0; i < found->n && status == SL_OK; i++) {
+        struct sl_err why = SL_ERR_INIT;
+        status = store_import_onnx_found(import->store, &found->v[i], &why);
+        status = told(import, found->v[i].name, status, &why, err);
+    }
+    return status;
+}
+
+static bool is_told(const struct store_import *how)
+{
+    return how && (how->name || how->labels || how->processing || how->options);
+}
+
+sl_status store_import_dir(struct store *store, const char *dir, const struct store_import *how,
+                           store_imported_fn *tell, void *ctx, struct sl_err *err)
 {
     struct import import = {store, dir, tell, ctx, 0};
-    sl_status status = store_each_entry(dir, import_entry, &import, err);
+    struct store_onnx_found found = {0};
+    sl_status status = store_onnx_find(dir, how, &found, err);
+    if (status == SL_OK && is_told(how) && !found.is_one)
+        status = sl_err_set(err, SL_INVALID,
+                            "%s: --name and what describes a model go with one, and this folder is "
+                            "not one",
+                            dir);
+    if (status == SL_OK && !is_told(how))
+        status = store_each_entry(dir, import_entry, &import, err);
+    if (status == SL_OK) status = import_found(&import, &found, err);
+    store_onnx_found_done(&found);
     if (status == SL_OK && import.n_found == 0)
-        status = sl_err_set(err, SL_NOT_FOUND, "%s: no .gguf file in it", dir);
+        status = sl_err_set(err, SL_NOT_FOUND, "%s: no .gguf file and no ONNX model in it", dir);
     return status;
 }
 
@@ -181,8 +240,9 @@ static sl_status intake_ollama(struct import *import, const struct store_ollama_
         const struct store_ollama_layer *layer = &manifest->layers[i];
         if (layer->kind == STORE_OLLAMA_OTHER) continue;
         status = store_path(path, err, "%s/blobs/sha256-%s", import->dir, layer->digest);
+        const struct store_new_file source = {path, "model", NULL, layer->digest};
         if (status == SL_OK && layer->kind == STORE_OLLAMA_MODEL)
-            status = store_intake(import->store, path, "model", layer->digest, claims, model, err);
+            status = store_intake(import->store, &source, claims, model, err);
         else if (status == SL_OK)
             status = apply_text(path, layer, model, err);
     }
@@ -211,7 +271,7 @@ static sl_status import_ollama(struct import *import, const struct store_name *n
     model.source = sl_strdup(path);
     if (!model.source) status = sl_err_set(err, SL_NOMEM, "%s", path);
     if (status == SL_OK) status = intake_ollama(import, &manifest, &claims, &model, err);
-    return finish(import->store, name, &claims, &model, status, err);
+    return store_import_finish(import->store, name, &claims, &model, status, err);
 }
 
 static sl_status import_place(void *ctx, const char *place, const char *path, struct sl_err *err)

@@ -48,14 +48,27 @@ void store_claims_done(struct store_claims *claims); /* zeroed is fine */
 SL_CHECK sl_status store_take_blob(const struct store *store, const char *path, const char *digest,
                                    struct sl_err *err);
 
-/* Takes in the file at `path` as store_clone_file does, hashes it, and adds it to the model's
- * layers with that role. want (NULL is fine): CORRUPT when the digest is another. */
-SL_CHECK sl_status store_intake(const struct store *store, const char *path, const char *role,
-                                const char *want, struct store_claims *claims,
-                                struct store_model *model, struct sl_err *err);
+/* A file on its way into the store. */
+struct store_new_file {
+    const char *path, *role;
+    const char *file; /* its path beside the model's others; NULL: none is needed */
+    const char *want; /* its digest; NULL: whatever it is */
+};
 
-/* Gives `name` to the model of these layers, whose blobs are in place and claimed: checks the GGUF
- * header, fills digest, size, details, path and time, writes the manifest, and removes the blobs of
+/* Takes in the file as store_clone_file does, hashes it, and adds it to the model's layers.
+ * CORRUPT when the digest is another than is wanted. */
+SL_CHECK sl_status store_intake(const struct store *store, const struct store_new_file *source,
+                                struct store_claims *claims, struct store_model *model,
+                                struct sl_err *err);
+
+/* Ends an import whose files were taken in with this status: publishes the model, or takes back
+ * what nobody else needs. Model and claims are done with. */
+SL_CHECK sl_status store_import_finish(const struct store *store, const struct store_name *name,
+                                       struct store_claims *claims, struct store_model *model,
+                                       sl_status status, struct sl_err *err);
+
+/* Gives `name` to the model of these layers, whose blobs are in place and claimed: checks the
+ * file's header, fills digest, size, details, path and time, writes the manifest, and removes the blobs of
  * the model that had the name, if nobody needs them. INVALID: the bundled model's name; CORRUPT. */
 SL_CHECK sl_status store_publish(const struct store *store, const struct store_name *name,
                                  struct store_model *model, struct sl_err *err);
@@ -67,10 +80,24 @@ SL_CHECK sl_status store_name_check_free(const struct store_name *name, struct s
 SL_CHECK sl_status store_load(const struct store *store, const char *place, struct store_model *out,
                               struct sl_err *err);
 
-/* The path by which a model's files can be opened: the blob, or the first of the links with the
- * names of shards, which are made when they are not there. */
+/* The path by which a model's files can be opened: the blob; or, where names matter, the first
+ * shard or the .onnx file in a folder of their own, which is made when it is not there. */
 SL_CHECK sl_status store_view_path(const struct store *store, const struct store_model *model,
                                    char out[PATH_MAX], struct sl_err *err);
+
+/* Removes the folder of the model of that digest, unless a manifest has the digest. The caller has
+ * the store's lock. */
+SL_CHECK sl_status store_view_drop(const struct store *store, const char *digest,
+                                   struct sl_err *err);
+/* As store_view_drop for all of them. */
+SL_CHECK sl_status store_view_sweep(const struct store *store, struct sl_err *err);
+
+/* The place of the manifest that the name means, see store_find; the name's own place when there is
+ * none. */
+SL_CHECK sl_status store_find_place(const struct store *store, const struct store_name *name,
+                                    char out[STORE_NAME_PATH_SIZE], struct sl_err *err);
+/* Is there a manifest, sound or not? */
+bool store_has_place(const struct store *store, const char *place);
 
 /* Each file at STORE_PLACE_DEPTH below root; symbolic links and hidden names are passed over. */
 typedef sl_status store_place_fn(void *ctx, const char *place, const char *path,
@@ -82,6 +109,10 @@ SL_CHECK sl_status store_each_place(const char *root, store_place_fn *fn, void *
  * store's lock. *freed grows by their bytes. */
 SL_CHECK sl_status store_collect(const struct store *store, const struct store_layer *blobs,
                                  size_t n, uint64_t *freed, struct sl_err *err);
+
+/* Does a manifest have the digest, as a blob's or as its own? */
+SL_CHECK sl_status store_is_named(const struct store *store, const char *digest, bool *out,
+                                  struct sl_err *err);
 
 /* store_collect for a caller without the lock, who is failing already: what it cannot remove is
  * left to store_sweep. */

@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "base/json_read.h"
 #include "base/mem.h"
+#include "exec/onnx/onnx_file.h"
 #include "grid/store_name.h"
 #include "net/sha256.h"
 #include <stdio.h>
@@ -62,8 +63,13 @@ static sl_status get_size(const struct sl_json_value *object, const char *key, u
     return SL_OK;
 }
 
-sl_status store_model_add_layer(struct store_model *model, const char *role, const char *digest,
-                                uint64_t size, struct sl_err *err)
+bool store_model_is_onnx(const struct store_model *model)
+{
+    return strcmp(model->details.format, "onnx") == 0;
+}
+
+sl_status store_model_add_layer(struct store_model *model, const struct store_layer *layer,
+                                struct sl_err *err)
 {
     if (model->n_layers == STORE_LAYERS_MAX)
         return sl_err_set(err, SL_LIMIT, "layers: more than %d", STORE_LAYERS_MAX);
@@ -71,10 +77,7 @@ sl_status store_model_add_layer(struct store_model *model, const char *role, con
         sl_realloc_array(model->layers, model->n_layers + 1, sizeof *layers);
     if (!layers) return sl_err_set(err, SL_NOMEM, "layers");
     model->layers = layers;
-    struct store_layer *layer = &layers[model->n_layers++];
-    snprintf(layer->role, sizeof layer->role, "%s", role);
-    snprintf(layer->digest, sizeof layer->digest, "%s", digest);
-    layer->size = size;
+    layers[model->n_layers++] = *layer;
     return SL_OK;
 }
 
@@ -83,11 +86,12 @@ static sl_status parse_layer(const struct sl_json_value *value, struct store_mod
 {
     struct store_layer layer;
     sl_status status = get_word(value, "role", layer.role, sizeof layer.role, err);
+    if (status == SL_OK) status = get_word(value, "file", layer.file, sizeof layer.file, err);
     if (status == SL_OK) status = get_digest(value, layer.digest, err);
     if (status == SL_OK) status = get_size(value, "size", STORE_BLOB_BYTES_MAX, &layer.size, err);
     if (status == SL_OK && layer.size == 0) status = bad(err, "size", "an empty file");
     if (status != SL_OK) return status;
-    return store_model_add_layer(out, layer.role, layer.digest, layer.size, err);
+    return store_model_add_layer(out, &layer, err);
 }
 
 static sl_status parse_layers(const struct sl_json_value *root, struct store_model *out,
@@ -104,24 +108,84 @@ static sl_status parse_layers(const struct sl_json_value *root, struct store_mod
     return status;
 }
 
-static sl_status model_digest(const struct store_model *model, size_t n_files,
-                              char out[STORE_DIGEST_SIZE])
+/* The parts and a newline. */
+static sl_status add_line(struct sha256 *sha, const char *const *parts, size_t n)
+{
+    sl_status status = SL_OK;
+    for (size_t i = 0; i < n && status == SL_OK; i++)
+        status = sha256_add(sha, parts[i], strlen(parts[i]));
+    return status == SL_OK ? sha256_add(sha, "\n", 1) : status;
+}
+
+static sl_status add_onnx(struct sha256 *sha, const struct store_model *model)
+{
+    sl_status status = SL_OK;
+    for (size_t i = 0; i < model->n_layers && status == SL_OK; i++) {
+        const struct store_layer *layer = &model->layers[i];
+        const char *const parts[] = {layer->role, " ", layer->file, " ", layer->digest};
+        status = add_line(sha, parts, sizeof parts / sizeof *parts);
+    }
+    const char *const processing[] = {"processing ", model->processing ? model->processing : ""};
+    const char *const options[] = {"onnx ", model->options ? model->options : ""};
+    if (status == SL_OK) status = add_line(sha, processing, 2);
+    return status == SL_OK ? add_line(sha, options, 2) : status;
+}
+
+static sl_status add_shards(struct sha256 *sha, const struct store_model *model)
+{
+    sl_status status = SL_OK;
+    for (size_t i = 0; i < model->n_layers && status == SL_OK; i++) {
+        const char *digest = model->layers[i].digest;
+        if (strcmp(model->layers[i].role, MODEL_ROLE) == 0) status = add_line(sha, &digest, 1);
+    }
+    return status;
+}
+
+/* n_files counts those that are models. */
+static bool is_one_file(const struct store_model *model, size_t n_files)
+{
+    if (!store_model_is_onnx(model)) return n_files == 1;
+    return model->n_layers == 1 && !model->processing && !model->options;
+}
+
+static sl_status model_digest(struct store_model *model, size_t n_files)
 {
     struct sha256 sha;
     unsigned char digest[SHA256_BYTES];
+    if (is_one_file(model, n_files)) {
+        const struct store_layer *layer = model->layers;
+        while (strcmp(layer->role, MODEL_ROLE) != 0) layer++;
+        memcpy(model->digest, layer->digest, STORE_DIGEST_SIZE);
+        return SL_OK;
+    }
     sl_status status = sha256_init(&sha);
     if (status != SL_OK) return status;
-    for (size_t i = 0; i < model->n_layers && status == SL_OK; i++) {
-        const struct store_layer *layer = &model->layers[i];
-        if (strcmp(layer->role, MODEL_ROLE) != 0) continue;
-        memcpy(out, layer->digest, STORE_DIGEST_SIZE); /* all there is to one file */
-        status = sha256_add(&sha, layer->digest, STORE_DIGEST_SIZE - 1);
-        if (status == SL_OK) status = sha256_add(&sha, "\n", 1);
-    }
+    status = (store_model_is_onnx(model) ? add_onnx : add_shards)(&sha, model);
     if (status == SL_OK) status = sha256_finish(&sha, digest);
-    if (status == SL_OK && n_files > 1) sha256_hex(digest, out);
+    if (status == SL_OK) sha256_hex(digest, model->digest);
     sha256_done(&sha);
     return status;
+}
+
+static sl_status check_file_names(const struct store_model *model, struct sl_err *err)
+{
+    for (size_t i = 0; i < model->n_layers; i++) {
+        const char *file = model->layers[i].file;
+        if (!onnx_path_is_plain(file, strlen(file)))
+            return bad(err, "layers", "a file's name is no plain relative path");
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(file, model->layers[k].file) != 0) continue;
+            return sl_err_set(err, SL_CORRUPT, "layers: two files are named \"%s\"", file);
+        }
+    }
+    return SL_OK;
+}
+
+/* Do its bytes hold the model itself? */
+static bool counts(const struct store_model *model, const struct store_layer *layer)
+{
+    return strcmp(layer->role, MODEL_ROLE) == 0 ||
+           (store_model_is_onnx(model) && strcmp(layer->role, "data") == 0);
 }
 
 sl_status store_model_sum(struct store_model *model, struct sl_err *err)
@@ -129,14 +193,19 @@ sl_status store_model_sum(struct store_model *model, struct sl_err *err)
     uint64_t size = 0;
     size_t n_files = 0;
     for (size_t i = 0; i < model->n_layers; i++) {
-        if (strcmp(model->layers[i].role, MODEL_ROLE) != 0) continue;
-        n_files++;
+        if (!counts(model, &model->layers[i])) continue;
+        if (strcmp(model->layers[i].role, MODEL_ROLE) == 0) n_files++;
         if (!sl_add_u64(size, model->layers[i].size, &size) || size > INT64_MAX)
             return bad(err, "layers", "too large together");
     }
     if (n_files == 0) return bad(err, "layers", "none of them is a model");
+    sl_status status = SL_OK;
+    if (store_model_is_onnx(model)) status = check_file_names(model, err);
+    if (status != SL_OK) return status;
+    if (store_model_is_onnx(model) && n_files > 1)
+        return bad(err, "layers", "more than one of them is a model");
     model->size = size;
-    sl_status status = model_digest(model, n_files, model->digest);
+    status = model_digest(model, n_files);
     return status == SL_OK ? SL_OK : sl_err_set(err, status, "digest");
 }
 
@@ -173,8 +242,9 @@ static sl_status parse_details(const struct sl_json_value *root, struct store_mo
     struct store_details *d = &out->details;
     const struct sl_json_value *v = sl_json_get(root, "details");
     sl_status status = get_word(root, "format", d->format, sizeof d->format, err);
-    if (status == SL_OK && strcmp(d->format, "gguf") != 0)
-        status = sl_err_set(err, SL_UNSUPPORTED, "format \"%s\": only gguf is known", d->format);
+    if (status == SL_OK && strcmp(d->format, "gguf") != 0 && strcmp(d->format, "onnx") != 0)
+        status =
+            sl_err_set(err, SL_UNSUPPORTED, "format \"%s\": gguf and onnx are known", d->format);
     if (status == SL_OK) status = get_word(v, "family", d->family, sizeof d->family, err);
     if (status == SL_OK)
         status = get_word(v, "parameter_size", d->parameter_size, sizeof d->parameter_size, err);
@@ -186,22 +256,45 @@ static sl_status parse_details(const struct sl_json_value *root, struct store_mo
     return status;
 }
 
-static sl_status parse_parameters(const struct sl_json_value *root, struct store_model *out,
-                                  struct sl_err *err)
+/* The object's compact text, of at most n_max bytes. LIMIT, NOMEM. */
+static sl_status object_text(const struct sl_json_value *object, size_t n_max, char **out)
 {
-    const struct sl_json_value *value = sl_json_get(root, "parameters");
     struct sl_buf text;
     struct sl_json json;
-    if (!value || sl_json_is(value, SL_JSON_NULL)) return SL_OK;
-    if (!sl_json_is(value, SL_JSON_OBJECT)) return bad(err, "parameters", "not an object");
-    sl_buf_init(&text, STORE_MANIFEST_BYTES_MAX);
+    sl_buf_init(&text, n_max);
     sl_json_begin(&json, &text, false);
-    sl_json_put(&json, value);
+    sl_json_put(&json, object);
     sl_status status = sl_json_end(&json);
-    if (status == SL_OK) out->parameters = sl_buf_steal(&text);
-    if (status == SL_OK && !out->parameters) status = SL_NOMEM;
+    if (status == SL_OK && !(*out = sl_buf_steal(&text))) status = SL_NOMEM;
     sl_buf_done(&text);
-    return status == SL_OK ? SL_OK : sl_err_set(err, status, "parameters");
+    return status;
+}
+
+/* NULL when it is absent. */
+static sl_status get_object(const struct sl_json_value *root, const char *key, size_t n_max,
+                            char **out, struct sl_err *err)
+{
+    const struct sl_json_value *value = sl_json_get(root, key);
+    if (!value || sl_json_is(value, SL_JSON_NULL)) return SL_OK;
+    if (!sl_json_is(value, SL_JSON_OBJECT)) return bad(err, key, "not an object");
+    sl_status status = object_text(value, n_max, out);
+    return status == SL_OK ? SL_OK : sl_err_set(err, status, "%s", key);
+}
+
+sl_status store_object_text(const char *text, size_t n, const char *what, char **out,
+                            struct sl_err *err)
+{
+    struct sl_json_value *root = NULL;
+    sl_status status = sl_json_parse(text, n, &root, err);
+    if (status == SL_OK && !sl_json_is(root, SL_JSON_OBJECT))
+        status = sl_err_set(err, SL_INVALID, "not a JSON object");
+    if (status == SL_OK) {
+        status = object_text(root, STORE_OBJECT_BYTES_MAX, out);
+        if (status != SL_OK) (void)sl_err_set(err, status, "too large, or no memory");
+    }
+    sl_json_free(root);
+    if (status != SL_OK) (void)sl_err_prefix(err, "%s", what);
+    return status;
 }
 
 static sl_status parse_texts(const struct sl_json_value *root, struct store_model *out,
@@ -212,7 +305,13 @@ static sl_status parse_texts(const struct sl_json_value *root, struct store_mode
     if (status == SL_OK) status = get_text(root, "system", &out->system, err);
     if (status == SL_OK) status = get_text(root, "licence", &out->licence, err);
     if (status == SL_OK) status = get_text(root, "source", &out->source, err);
-    return status == SL_OK ? parse_parameters(root, out, err) : status;
+    if (status == SL_OK)
+        status = get_object(root, "parameters", STORE_MANIFEST_BYTES_MAX, &out->parameters, err);
+    if (status == SL_OK)
+        status = get_object(root, "processing", STORE_OBJECT_BYTES_MAX, &out->processing, err);
+    if (status == SL_OK)
+        status = get_object(root, "onnx", STORE_OBJECT_BYTES_MAX, &out->options, err);
+    return status;
 }
 
 static sl_status parse_root(const struct sl_json_value *root, const char *place,
@@ -226,8 +325,8 @@ static sl_status parse_root(const struct sl_json_value *root, const char *place,
     sl_status status = parse_name(root, place, out, err);
     if (status == SL_OK) status = parse_details(root, out, err);
     if (status == SL_OK) status = parse_layers(root, out, err);
-    if (status == SL_OK) status = check_sum(root, out, err);
-    return status == SL_OK ? parse_texts(root, out, err) : status;
+    if (status == SL_OK) status = parse_texts(root, out, err);
+    return status == SL_OK ? check_sum(root, out, err) : status;
 }
 
 sl_status store_manifest_parse(const char *text, size_t n, const char *place,
@@ -277,6 +376,7 @@ static void put_layers(struct sl_json *j, const struct store_model *model)
     for (size_t i = 0; i < model->n_layers; i++) {
         sl_json_object(j);
         sl_json_kv_str(j, "role", model->layers[i].role);
+        if (*model->layers[i].file) sl_json_kv_str(j, "file", model->layers[i].file);
         put_digest(j, model->layers[i].digest);
         sl_json_kv_int(j, "size", (int64_t)model->layers[i].size);
         sl_json_object_end(j);
@@ -284,14 +384,14 @@ static void put_layers(struct sl_json *j, const struct store_model *model)
     sl_json_array_end(j);
 }
 
-/* Parameters are kept as JSON text; they go in as the object they are. */
-static sl_status put_parameters(struct sl_json *j, const char *text)
+/* Objects are kept as JSON text; they go in as what they are. */
+static sl_status put_object(struct sl_json *j, const char *key, const char *text)
 {
     struct sl_json_value *value = NULL;
     if (!text) return SL_OK;
     sl_status status = sl_json_parse(text, strlen(text), &value, NULL);
     if (status != SL_OK) return status;
-    sl_json_key(j, "parameters");
+    sl_json_key(j, key);
     sl_json_put(j, value);
     sl_json_free(value);
     return SL_OK;
@@ -315,7 +415,9 @@ sl_status store_manifest_write(const struct store_model *model, struct sl_buf *o
     put_text(&j, "ollama_template", model->ollama_template);
     put_text(&j, "system", model->system);
     put_text(&j, "licence", model->licence);
-    sl_status status = put_parameters(&j, model->parameters);
+    sl_status status = put_object(&j, "parameters", model->parameters);
+    if (status == SL_OK) status = put_object(&j, "processing", model->processing);
+    if (status == SL_OK) status = put_object(&j, "onnx", model->options);
     sl_json_object_end(&j);
     sl_status written = sl_json_end(&j);
     return status == SL_OK ? written : status;

@@ -120,7 +120,7 @@ static void normalise_hf_tag(char *tag)
     size_t n = strlen(tag);
     if (strcasecmp(tag, "latest") == 0) {
         memcpy(tag, "latest", 7);
-    } else if (n < 5 || strcasecmp(tag + n - 5, ".gguf") != 0) {
+    } else if (n < 5 || (strcasecmp(tag + n - 5, ".gguf") && strcasecmp(tag + n - 5, ".onnx"))) {
         for (; *tag; tag++) *tag = (char)toupper((unsigned char)*tag);
     }
 }
@@ -131,6 +131,7 @@ static sl_status parse_last(const char *text, struct store_name *out, struct sl_
     size_t n = colon ? (size_t)(colon - text) : strlen(text);
     sl_status status = set_part(out->model, text, n, "model", err);
     const char *tag = colon ? colon + 1 : "latest";
+    out->tagged = colon;
     if (status == SL_OK) status = set_part(out->tag, tag, strlen(tag), "tag", err);
     if (status == SL_OK && out->source == STORE_HF) normalise_hf_tag(out->tag);
     return status;
@@ -224,7 +225,7 @@ sl_status store_name_of_file(const char *path, struct store_name *out, struct sl
     int no, n_shards;
     if (store_split_name(file, &n_prefix, &no, &n_shards))
         n = n_prefix;
-    else if (n > 5 && strcasecmp(file + n - 5, ".gguf") == 0)
+    else if (n > 5 && (!strcasecmp(file + n - 5, ".gguf") || !strcasecmp(file + n - 5, ".onnx")))
         n -= 5;
     for (size_t i = 0; i < n && n_text < sizeof text - 1; i++) {
         char c = is_part_char(file[i], false) ? (char)tolower((unsigned char)file[i]) : '-';

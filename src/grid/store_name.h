@@ -31,6 +31,7 @@ struct store_name {
     char tag[STORE_PART_SIZE];
     char url[STORE_NAME_SIZE];      /* STORE_URL: without the fragment */
     char digest[STORE_DIGEST_SIZE]; /* of a URL that ends in #sha256=HEX; else "" */
+    bool tagged;                    /* the tag was written, and is not "latest" for want of one */
 };
 
 /* INVALID says what is wrong with which part. */
@@ -43,7 +44,7 @@ void store_name_text(const struct store_name *name, char out[STORE_NAME_SIZE]);
 void store_name_path(const struct store_name *name, char out[STORE_NAME_PATH_SIZE]);
 
 /* A name for a model file that has none: "Qwen2.5-0.5B-Q4_0.gguf" is "qwen2.5-0.5b-q4_0:latest",
- * and all shards of a split model are the same. INVALID: nothing usable is in it. */
+ * and all shards of a split model are the same; ".onnx" goes too. INVALID: nothing usable is in it. */
 SL_CHECK sl_status store_name_of_file(const char *path, struct store_name *out, struct sl_err *err);
 
 /* `<prefix>-00002-of-00005.gguf`: true, with the prefix's length, no = 1 (from 0), n = 5. */

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exec/llm/gguf.h"
+#include "exec/onnx/onnx_file.h"
 #include "grid/store_bundled.h"
 #include "grid/store_details.h"
 #include "grid/store_int.h"
@@ -107,9 +108,22 @@ sl_status store_name_check_free(const struct store_name *name, struct sl_err *er
                                          "another one");
 }
 
+static sl_status inspect_onnx(struct store_model *model, struct sl_err *err)
+{
+    struct onnx_file *file;
+    char config[PATH_MAX];
+    sl_status status = store_open_onnx(model->path, &file, err);
+    if (status != SL_OK) return status;
+    bool has_config = store_model_file(model, "config", config, NULL) == SL_OK;
+    store_details_read_onnx(file, has_config ? config : NULL, &model->details);
+    onnx_file_close(file);
+    return SL_OK;
+}
+
 /* Everything a list says later comes from the file itself, which is checked on the way. */
 static sl_status inspect(struct store_model *model, struct sl_err *err)
 {
+    if (store_model_is_onnx(model)) return inspect_onnx(model, err);
     struct gguf_file *file;
     sl_status status = gguf_open(model->path, &file, err);
     if (status != SL_OK) {
@@ -149,13 +163,21 @@ static sl_status write_manifest(const struct store *store, const char *place,
     return status;
 }
 
+/* What had the name before: its files go where nobody else needs them. */
+static sl_status drop_old(const struct store *store, const struct store_model *old,
+                          struct sl_err *err)
+{
+    uint64_t freed = 0;
+    sl_status status = store_view_drop(store, old->digest, err);
+    return status == SL_OK ? store_collect(store, old->layers, old->n_layers, &freed, err) : status;
+}
+
 sl_status store_publish(const struct store *store, const struct store_name *name,
                         struct store_model *model, struct sl_err *err)
 {
     struct store_lock lock;
     struct store_model old = {0};
     char place[STORE_NAME_PATH_SIZE];
-    uint64_t freed = 0;
     store_name_path(name, place);
     store_name_text(name, model->name);
     sl_status status = store_name_check_free(name, err);
@@ -166,8 +188,8 @@ sl_status store_publish(const struct store *store, const struct store_name *name
     model->modified_ms = sl_unix_time_ms();
     status = prepare(store, model, err);
     if (status == SL_OK) status = write_manifest(store, place, model, err);
-    if (status == SL_OK && replaces)
-        status = store_collect(store, old.layers, old.n_layers, &freed, err);
+    if (status != SL_OK) (void)!store_view_drop(store, model->digest, NULL);
+    if (status == SL_OK && replaces) status = drop_old(store, &old, err);
     store_model_done(&old);
     store_unlock(&lock);
     return status;
@@ -179,13 +201,11 @@ static sl_status copy_locked(const struct store *store, const struct store_name 
 {
     struct store_model old = {0};
     char place[STORE_NAME_PATH_SIZE];
-    uint64_t freed = 0;
     store_name_path(to, place);
     store_name_text(to, model->name);
     bool replaces = store_load(store, place, &old, NULL) == SL_OK;
     sl_status status = write_manifest(store, place, model, err);
-    if (status == SL_OK && replaces)
-        status = store_collect(store, old.layers, old.n_layers, &freed, err);
+    if (status == SL_OK && replaces) status = drop_old(store, &old, err);
     store_model_done(&old);
     return status;
 }

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from conftest import MODELS, TIMEOUT_S
+from onnx_files import make_onnx, weights
 from pull_server import PullServer, make_gguf, make_shards
 
 CHUNK = 65536
@@ -238,6 +239,32 @@ def test_hugging_face_chooses_a_quantisation(starlane, server, payload):
                                 "hf.co/org/repo:m-F16.gguf": sha256(files["m-F16.gguf"])}
     line = pull_fails(starlane, "hf.co/org/repo:Q8_0", environment=environment)
     assert "Q8_0" in line and "m-Q4_K_M.gguf" in line and "mmproj" not in line
+
+
+def test_hugging_face_onnx_model(starlane, server):
+    model = make_onnx(weights("w", [3], "model.onnx_data"))
+    files = {"README.md": b"text", "onnx/model.onnx": model, "onnx/model.onnx_data": bytes(12),
+             "onnx/model_int8.onnx": make_onnx(), "tokenizer.json": b"{}",
+             "config.json": b'{"model_type": "bert"}'}
+    environment = hugging_face(server, files)
+    pull(starlane, "hf.co/org/repo", environment=environment)
+    shown = starlane.json("show", "hf.co/org/repo", "--json")
+    assert shown["family"] == "bert" and shown["external_data"] == ["model.onnx_data"]
+    assert {file["role"]: file["file"] for file in shown["files"]} == {
+        "model": "model.onnx", "data": "model.onnx_data", "tokenizer": "tokenizer.json",
+        "config": "config.json"}
+    pull(starlane, "hf.co/org/repo:model_int8.onnx", environment=environment)
+    assert starlane.json("show", "hf.co/org/repo:model_int8.onnx", "--json")["bytes"] == \
+        len(files["onnx/model_int8.onnx"])
+
+
+def test_an_onnx_file_by_its_url(starlane, server):
+    server.add("/net.onnx", make_onnx())
+    server.add("/bad.onnx", make_onnx(weights("w", [3], "../w")))
+    pull(starlane, server.url + "/net.onnx")
+    assert starlane.json("list", "--json")["models"][0]["format"] == "onnx"
+    assert "location" in pull_fails(starlane, server.url + "/bad.onnx")
+    assert list(stored(starlane)) == [server.url + "/net.onnx"]
 
 
 def test_hugging_face_split_model(starlane, server):

@@ -12,18 +12,26 @@
 
 #define FILES_MAX 16
 
-/* The file that `tag` chooses among the names (a space between them), or "" when none does. */
-static const char *chosen(const char *names, const char *tag, sl_status want)
+static struct pull_candidate files[FILES_MAX];
+
+/* Fills `files` with the names, which have a space between them. */
+static size_t read_names(const char *names)
 {
-    static struct pull_candidate files[FILES_MAX];
-    struct sl_err err = SL_ERR_INIT;
-    size_t n = 0, at;
-    int n_shards = 0;
+    size_t n = 0;
     while (*names) {
         size_t length = strcspn(names, " ");
         snprintf(files[n++].path, PULL_FILE_SIZE, "%.*s", (int)length, names);
         names += length + strspn(names + length, " ");
     }
+    return n;
+}
+
+/* The file that `tag` chooses among the names, or "" when none does. */
+static const char *chosen(const char *names, const char *tag, sl_status want)
+{
+    struct sl_err err = SL_ERR_INIT;
+    size_t n = read_names(names), at;
+    int n_shards = 0;
     assert_int_equal(pull_choose(files, n, tag, &at, &n_shards, &err), want);
     return want == SL_OK ? files[at].path : "";
 }
@@ -69,12 +77,37 @@ static void shards_come_together(void **state)
     chosen("m-Q8_0-00002-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf", SL_CORRUPT);
 }
 
+static const char *chosen_onnx(const char *names, const char *tag)
+{
+    size_t n = read_names(names), at;
+    return pull_choose_onnx(files, n, tag, &at) ? files[at].path : "";
+}
+
+static void onnx_where_there_is_no_gguf(void **state)
+{
+    (void)state;
+    const char *out;
+    assert_string_equal(chosen_onnx("a.txt onnx/model.onnx model.onnx", "latest"), "model.onnx");
+    assert_string_equal(chosen_onnx("a.onnx onnx/model.onnx", "latest"), "onnx/model.onnx");
+    assert_string_equal(chosen_onnx("README.md x/net.onnx", "latest"), "x/net.onnx");
+    assert_string_equal(chosen_onnx("a.onnx b.onnx", "latest"), "");
+    assert_string_equal(chosen_onnx("model.onnx m.gguf", "latest"), "");
+    assert_string_equal(chosen_onnx("model.onnx m.gguf", "model.onnx"), "model.onnx");
+    assert_string_equal(chosen_onnx("model.onnx", "Q4_0"), "");
+    assert_true(pull_is_onnx_data("onnx/model.onnx_data_1", "onnx/model.onnx", &out));
+    assert_string_equal(out, "model.onnx_data_1");
+    assert_true(pull_is_onnx_data("m.onnx.data", "m.onnx", &out));
+    assert_false(pull_is_onnx_data("onnx/model.onnx", "onnx/model.onnx", &out));
+    assert_false(pull_is_onnx_data("model.onnx_data", "onnx/model.onnx", &out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(latest_is_the_first_sensible_one),
         cmocka_unit_test(a_quantisation_is_a_word),
         cmocka_unit_test(shards_come_together),
+        cmocka_unit_test(onnx_where_there_is_no_gguf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,7 +115,69 @@ static void manifests_that_lie_are_refused(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         refused(WITH(size, sizes[i]), SL_CORRUPT);
     refused(WITH(version, "2"), SL_UNSUPPORTED);
-    refused(WITH(format, "\"onnx\""), SL_UNSUPPORTED);
+    refused(WITH(format, "\"safetensors\""), SL_UNSUPPORTED);
+    refused(WITH(format, "\"onnx\""), SL_CORRUPT); /* its file has no name */
+}
+
+#define ONNX_LAYER(role, file, digest) \
+    "{\"role\":\"" role "\",\"file\":\"" file "\",\"digest\":\"sha256:" digest "\",\"size\":10}"
+
+static struct pieces onnx(const char *layers, const char *more)
+{
+    struct pieces p = sound;
+    p.format = "\"onnx\"";
+    p.layers = layers;
+    p.more = more;
+    return p;
+}
+
+static void an_onnx_manifest(void **state)
+{
+    (void)state;
+    struct sl_err err = SL_ERR_INIT;
+    struct store_model model, again;
+    struct sl_buf text;
+    struct pieces p = onnx("[" ONNX_LAYER("model", "model.onnx", D1) "]", "");
+    if (parse(&p, &model, &err) != SL_OK) fail_msg("%s", err.text);
+    assert_string_equal(model.digest, D1); /* one file, and nothing beside it */
+    assert_int_equal(store_object_text("{\"a\": 0.10}", 11, "x", &model.processing, &err), SL_OK);
+    assert_int_equal(store_object_text("{\"instances\": 2}", 16, "x", &model.options, &err), SL_OK);
+    struct store_layer labels = {.role = "labels", .digest = D2, .file = "labels.txt", .size = 7};
+    assert_int_equal(store_model_add_layer(&model, &labels, &err), SL_OK);
+    assert_int_equal(store_model_sum(&model, &err), SL_OK);
+    assert_string_not_equal(model.digest, D1);
+    assert_int_equal(model.size, 10);
+    sl_buf_init(&text, 65536);
+    assert_int_equal(store_manifest_write(&model, &text), SL_OK);
+    if (store_manifest_parse(text.data, text.len, PLACE, &again, &err) != SL_OK)
+        fail_msg("%s", err.text);
+    assert_true(store_model_is_onnx(&again));
+    assert_string_equal(again.digest, model.digest);
+    assert_string_equal(again.processing, "{\"a\":0.1}");
+    assert_string_equal(again.options, "{\"instances\":2}");
+    assert_string_equal(again.layers[1].file, "labels.txt");
+    sl_buf_done(&text);
+    store_model_done(&model);
+    store_model_done(&again);
+}
+
+static void onnx_manifests_that_lie_are_refused(void **state)
+{
+    (void)state;
+    static const char *const layers[] = {
+        "[" ONNX_LAYER("model", "../model.onnx", D1) "]",
+        "[" ONNX_LAYER("model", "/model.onnx", D1) "]",
+        "[" ONNX_LAYER("model", "", D1) "]",
+        "[" ONNX_LAYER("labels", "labels.txt", D1) "]",
+        "[" ONNX_LAYER("model", "a", D1) "," ONNX_LAYER("labels", "a", D2) "]",
+        "[" ONNX_LAYER("model", "a", D1) "," ONNX_LAYER("model", "b", D2) "]",
+        "[" ONNX_LAYER("model", "a", D1) "," ONNX_LAYER("labels", "b", D2) "]", /* the digest */
+    };
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        refused(onnx(layers[i], ""), SL_CORRUPT);
+    refused(onnx("[" ONNX_LAYER("model", "a", D1) "]", ",\"processing\":[]"), SL_CORRUPT);
+    refused(onnx("[" ONNX_LAYER("model", "a", D1) "]", ",\"onnx\":\"{}\""), SL_CORRUPT);
+    refused(onnx("[" ONNX_LAYER("model", "a", D1) "]", ",\"onnx\":{}"), SL_CORRUPT);
 }
 
 static void layers_that_lie_are_refused(void **state)
@@ -228,6 +290,8 @@ int main(void)
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(manifests_that_lie_are_refused),
         cmocka_unit_test(layers_that_lie_are_refused),
+        cmocka_unit_test(an_onnx_manifest),
+        cmocka_unit_test(onnx_manifests_that_lie_are_refused),
         cmocka_unit_test(texts_that_are_no_manifest),
         cmocka_unit_test(lost_memory_is_told),
         cmocka_unit_test(ollama_manifests),

@@ -325,12 +325,12 @@ static void a_folder_goes_in(void **state)
     char told[500] = "";
     struct sl_err err = SL_ERR_INIT;
     shell("mkdir d");
-    assert_int_equal(store_import_dir(store, path_of("d"), tell, told, &err), SL_NOT_FOUND);
+    assert_int_equal(store_import_dir(store, path_of("d"), NULL, tell, told, &err), SL_NOT_FOUND);
     write_gguf("d/s-00001-of-00002.gguf", 5, 0, 2);
     write_gguf("d/s-00002-of-00002.gguf", 6, 1, 2);
     write_gguf("d/one.gguf", 12, 0, 1);
     shell("echo no > d/bad.gguf; echo no > d/readme.txt");
-    assert_int_equal(store_import_dir(store, path_of("d"), tell, told, &err), SL_OK);
+    assert_int_equal(store_import_dir(store, path_of("d"), NULL, tell, told, &err), SL_OK);
     assert_non_null(strstr(told, "!bad:latest "));
     assert_non_null(strstr(told, "one:latest "));
     assert_non_null(strstr(told, "s:latest "));
