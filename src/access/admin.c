@@ -202,6 +202,8 @@ static void put_usage(struct scrape *s, const struct gateway *gateway)
         (double)stats.n_stored);
     put(s, "starlane_usage_rows_lost_total", "counter", "Rows that could not be stored.",
         (double)gateway->n_usage_failed);
+    put(s, "starlane_usage_rows_inline_total", "counter", "Rows that the loop stored itself.",
+        (double)stats.n_inline);
     put(s, "starlane_usage_commits_total", "counter", "Transactions they took.",
         (double)stats.n_commits);
     put(s, "starlane_usage_rows_waiting", "gauge", "Rows on their way.", (double)stats.n_waiting);

@@ -4,16 +4,21 @@
  * Allocates: usage_create (all rows that may wait).
  *
  * The loop gives a row to usage_submit and holds the last bytes of the answer back until the row's
- * callback. The thread takes all rows that wait (up to USAGE_BATCH_ROWS), writes them in one
- * transaction, and posts one completion for the whole batch to the loop: the more requests there
- * are, the more rows share a commit. A row whose callback said OK survives a kill -9 at any moment;
- * what a power cut may take is db.h's `sync`.
- * A row that could not be stored (disk full, database locked for DB_BUSY_MS) is not tried again:
- * its callback gets the error, and the gateway decides whether the answer ends well without it.
+ * callback. At the end of its turn it stores the turn's rows itself, in one transaction that does
+ * not wait for anything (usage_inline.h), and calls back. When that cannot be - the disk is to be
+ * waited for, the database is locked, there are more than USAGE_INLINE_ROWS, the thread has rows of
+ * earlier turns - they are the thread's, which takes all rows that wait (up to USAGE_BATCH_ROWS),
+ * writes them in one transaction, and posts one completion for the whole batch to the loop: the
+ * more requests there are, the more rows share a commit. A row whose callback said OK survives a
+ * kill -9 at any moment; what a power cut may take is db.h's `sync`.
+ * A row that the thread could not store (disk full, database locked for DB_BUSY_MS) is not tried
+ * again: its callback gets the error, and the gateway decides whether the answer ends well without
+ * it.
  * A second thread moves the write-ahead log into the file (usage_checkpoint.h).
  *
- * The same thread, once a second: takes changed API keys to the loop's `struct keys`, notes when
- * keys were last used, and moves some rows older than retain_days into daily sums.
+ * The thread that stores rows also, once a second: takes changed API keys to the loop's `struct
+ * keys`, notes when keys were last used, and moves some rows older than retain_days into daily
+ * sums.
  *
  * Invariant: every row that usage_submit accepted gets its callback exactly once, on the loop
  * thread, in the order of submission. */
@@ -29,6 +34,7 @@
 #define USAGE_MODEL_MAX 127
 #define USAGE_WORD_MAX 31          /* endpoint, finish reason */
 #define USAGE_BATCH_ROWS 1024      /* of one transaction: about 5 ms of work */
+#define USAGE_INLINE_ROWS 8        /* of one on the loop: some 40 us; more means the loop is late */
 #define USAGE_QUEUE_ROWS 8192      /* default of rows_max: a second at 8,000 requests/s */
 #define USAGE_WAL_PAGES_STEP 32768 /* 32 MB of log: worth moving; less stalls more often */
 #define USAGE_WAL_PAGES_MAX 65536  /* 64 MB of log: the writer itself sees to it that it ends */
@@ -62,6 +68,10 @@ struct usage; /* opaque */
  * under way at a time at most. BUSY (loop_post's) is tried again within a second. */
 typedef sl_status (*usage_post_fn)(void *loop, void (*fn)(void *arg), void *arg);
 
+/* Asks the loop to call usage_turn_end at the end of this turn, or of the next when that is under
+ * way. Called by the loop thread, once until then. */
+typedef void (*usage_turn_fn)(void *loop);
+
 /* status OK: the row is stored. Else it is not, and err says why (err is never NULL). */
 typedef void (*usage_done_fn)(void *arg, sl_status status, const struct sl_err *err);
 
@@ -72,7 +82,8 @@ struct usage_cfg {
     int retain_days;   /* 0: rows are kept for ever */
     struct keys *keys; /* kept up to date; borrowed, the loop's; NULL: none */
     usage_post_fn post;
-    void *loop;
+    usage_turn_fn at_turn_end; /* NULL: the thread stores all rows, as with DB_SYNC_FULL */
+    void *loop;                /* for these two */
 };
 
 /* Opens the database and starts the thread. Keys are not loaded yet: that is keys_load's work.
@@ -85,6 +96,10 @@ SL_CHECK sl_status usage_create(const struct usage_cfg *cfg, struct usage **out,
 SL_CHECK sl_status usage_submit(struct usage *usage, const struct usage_row *row,
                                 usage_done_fn done, void *arg);
 
+/* Stores the rows of this turn, or hands them to the thread. Their callbacks, and those that are due
+ * of earlier ones, may run before it returns. */
+void usage_turn_end(struct usage *usage);
+
 /* Stores what waits, ends the thread and calls the callbacks that are due, all before it returns.
  * Calls after the first do nothing. */
 void usage_close(struct usage *usage);
@@ -95,6 +110,8 @@ void usage_destroy(struct usage *usage);
 
 struct usage_stats {
     uint64_t n_stored, n_failed; /* rows */
+    uint64_t n_inline;           /* of n_stored: by the loop itself */
+    uint64_t n_handed_over;      /* rows that the loop gave to the thread */
     uint64_t n_commits, n_checkpoints;
     uint64_t n_errors; /* failures beside rows: keys not read, checkpoint, sweep */
     size_t n_waiting;  /* rows accepted whose callback has not run */

@@ -102,6 +102,14 @@ uint64_t checkpointer_n_moves(struct checkpointer *c)
     return n;
 }
 
+bool checkpointer_is_moving(struct checkpointer *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool moving = c->wanted;
+    pthread_mutex_unlock(&c->lock);
+    return moving;
+}
+
 static void wake(struct checkpointer *c, int64_t n_pages)
 {
     c->moved = n_pages;
@@ -123,9 +131,9 @@ static sl_status move_rest(struct checkpointer *c, struct db *db, int64_t n_page
     return status;
 }
 
-sl_status checkpointer_step(struct checkpointer *c, struct db *db, bool idle, struct sl_err *err)
+sl_status checkpointer_step(struct checkpointer *c, struct db *db, int64_t n_pages, bool idle,
+                            struct sl_err *err)
 {
-    int64_t n_pages = db_wal_pages(db);
     if (n_pages < c->moved) c->moved = 0; /* the log has begun anew */
     if (n_pages < USAGE_WAL_PAGES_MAX) c->retry_at = USAGE_WAL_PAGES_MAX;
     if (n_pages < USAGE_WAL_PAGES_STEP) return SL_OK;

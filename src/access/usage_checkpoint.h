@@ -18,9 +18,14 @@ SL_CHECK sl_status checkpointer_create(const char *path, struct checkpointer **o
                                        struct sl_err *err);
 void checkpointer_destroy(struct checkpointer *c); /* waits for a move under way; NULL is fine */
 
-/* To be called after commits with the writer's own connection; cheap as a rule. `idle`: no rows
- * wait, so that a shorter log is worth it. Returns what a move said, of either thread. */
-SL_CHECK sl_status checkpointer_step(struct checkpointer *c, struct db *db, bool idle,
-                                     struct sl_err *err);
+/* To be called after commits with the writer's own connection, and with the pages that the log then
+ * has, whoever committed; nobody else of this process commits meanwhile. Cheap as a rule. `idle`:
+ * there are few commits, so that a shorter log is worth it. Returns what a move said, of either
+ * thread. */
+SL_CHECK sl_status checkpointer_step(struct checkpointer *c, struct db *db, int64_t n_pages,
+                                     bool idle, struct sl_err *err);
 
 uint64_t checkpointer_n_moves(struct checkpointer *c);
+
+/* Its thread moves the log now, or is about to. Any thread. */
+bool checkpointer_is_moving(struct checkpointer *c);

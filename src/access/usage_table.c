@@ -50,6 +50,16 @@ sl_status usage_insert(struct db_stmt *stmt, const struct usage_row *row, struct
     return db_run(stmt, err);
 }
 
+sl_status usage_store(struct db *db, struct db_stmt *insert, const struct usage_ring *ring,
+                      uint64_t from, uint64_t to, struct sl_err *err)
+{
+    sl_status status = db_begin(db, err);
+    if (status != SL_OK) return status;
+    for (uint64_t i = from; status == SL_OK && i < to; i++)
+        status = usage_insert(insert, &usage_slot_at(ring, i)->row, err);
+    return db_end(db, status, err);
+}
+
 /* The columns of usage_daily after its key, in the order of the table; and a row of `usage` as such
  * sums of one request. */
 #define SUMS \

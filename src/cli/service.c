@@ -20,6 +20,7 @@ struct service {
     struct store *store;
     struct keys *keys;
     struct usage *usage;
+    struct loop_task store_usage;
     struct node *node;
     struct gateway *gateway;
     struct tls_server *tls;
@@ -84,9 +85,20 @@ static sl_status watch_signals(struct service *s, struct sl_err *err)
 
 /* --- parts --- */
 
-static sl_status post(void *loop, void (*fn)(void *arg), void *arg)
+static sl_status post(void *service, void (*fn)(void *arg), void *arg)
 {
-    return loop_post(loop, fn, arg);
+    return loop_post(((struct service *)service)->loop, fn, arg);
+}
+
+static void at_turn_end(void *ctx)
+{
+    struct service *service = ctx;
+    loop_queue_task(service->loop, &service->store_usage);
+}
+
+static void store_usage(void *ctx)
+{
+    usage_turn_end(((struct service *)ctx)->usage);
 }
 
 static sl_status open_usage(struct service *s, struct sl_err *err)
@@ -107,7 +119,9 @@ static sl_status open_usage(struct service *s, struct sl_err *err)
                                   .retain_days = s->cfg.usage_days,
                                   .keys = s->keys,
                                   .post = post,
-                                  .loop = s->loop};
+                                  .at_turn_end = at_turn_end,
+                                  .loop = s};
+    s->store_usage = (struct loop_task){.fn = store_usage, .ctx = s};
     return usage_create(&usage_cfg, &s->usage, err);
 }
 

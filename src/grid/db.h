@@ -8,7 +8,8 @@
  * Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): a commit is in the kernel's
  * page cache when it returns, so no death of the process loses it. DB_SYNC_NORMAL may lose the last
  * commits, never the database, when the power goes; DB_SYNC_FULL waits for the disk at each commit.
- */
+ * With either, the first commit of a log that begins anew waits for the disk: its header must not be
+ * written after what follows it. */
 #pragma once
 #include "base/err.h"
 #include <stdbool.h>
@@ -28,6 +29,11 @@ enum db_sync { DB_SYNC_NORMAL, DB_SYNC_FULL };
 struct db_cfg {
     enum db_sync sync;
     bool own_checkpoints; /* the caller calls db_checkpoint; else commits do it now and then */
+    /* For a thread that must not stand still, and DB_SYNC_NORMAL: once open, the connection waits
+     * neither for another writer nor for the disk. What would have to is undone and BUSY, and is
+     * another connection's to do, as are checkpoints; a commit is then no more than writes to the
+     * page cache. */
+    bool never_wait;
 };
 
 /* Opens the file, creates it (mode 0600) and its folder (0700) as needed, and brings the schema to

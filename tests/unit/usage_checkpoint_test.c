@@ -31,7 +31,7 @@ static void exec(struct db *db, const char *sql)
 static void step(struct checkpointer *c, struct db *db, bool idle)
 {
     struct sl_err err = SL_ERR_INIT;
-    if (checkpointer_step(c, db, idle, &err) != SL_OK) fail_msg("%s", err.text);
+    if (checkpointer_step(c, db, db_wal_pages(db), idle, &err) != SL_OK) fail_msg("%s", err.text);
 }
 
 /* Commits until the log is shorter than it was; returns its greatest length. */

@@ -18,7 +18,8 @@
 #include "support/temp_dir.h"
 
 #define N_KILLS 50
-#define N_AT_ONCE 20  /* rows submitted before the child looks at its posts again */
+#define N_AT_ONCE 20  /* at most so many rows are submitted in one turn */
+#define N_SURELY 200  /* of so many acknowledged rows, the loop stored some itself */
 #define ACKED_MAX 400 /* the child is killed after at most so many acknowledged rows */
 
 static int pipe_out = -1;
@@ -32,26 +33,49 @@ static void acknowledge(void *arg, sl_status status, const struct sl_err *err)
     n_acked++;
 }
 
+static bool turn_asked;
+
+static void at_turn_end(void *loop)
+{
+    (void)loop;
+    turn_asked = true;
+}
+
 static bool has_acked(void *arg)
 {
     return n_acked >= *(int64_t *)arg;
+}
+
+/* Turns of up to USAGE_INLINE_ROWS rows are stored by the loop, longer ones by the thread. */
+static void end_turn(struct usage *usage)
+{
+    struct usage_stats stats;
+    if (turn_asked) usage_turn_end(usage);
+    turn_asked = false;
+    usage_stats(usage, &stats);
+    if (n_acked > N_SURELY && (!stats.n_inline || !stats.n_handed_over)) _exit(6);
 }
 
 /* Stores rows numbered from `next` until it is killed. */
 static void store_for_ever(int64_t next)
 {
     struct post_box *box = post_box_create();
-    const struct usage_cfg cfg = {
-        .path = temp_path("state.db"), .post = post_box_post, .loop = box, .retain_days = 30};
+    const struct usage_cfg cfg = {.path = temp_path("state.db"),
+                                  .post = post_box_post,
+                                  .at_turn_end = at_turn_end,
+                                  .loop = box,
+                                  .retain_days = 30};
     struct usage *usage = NULL;
     int64_t wanted = 0;
     if (usage_create(&cfg, &usage, NULL) != SL_OK) _exit(3);
     for (;;) {
-        for (int i = 0; i < N_AT_ONCE; i++, next++, wanted++) {
+        size_t n = 1 + prop_draw(N_AT_ONCE);
+        for (size_t i = 0; i < n; i++, next++, wanted++) {
             struct usage_row row = {.model = "m", .finished_ms = INT64_C(1) << 42};
             row.prompt_tokens = next;
             if (usage_submit(usage, &row, acknowledge, (void *)(intptr_t)next) != SL_OK) _exit(4);
         }
+        end_turn(usage);
         if (!post_box_run(box, has_acked, &wanted)) _exit(5);
     }
 }

@@ -10,159 +10,84 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "access/usage.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "support/post_box.h"
 #include "support/temp_dir.h"
+#include "support/usage_fixture.h"
 
 #define DAY_MS INT64_C(86400000)
 
-struct fixture {
-    struct post_box *box;
-    struct usage *usage;
-    struct db *db; /* a second connection, to look */
-    int n_wanted, n_done, n_failed;
-    bool in_order;
-};
+/* Every test is run with a thread that stores all rows, and with a loop that stores what it can. */
+static bool with_turns;
 
-static struct usage_row row_of(const char *key_id, int n)
+static void open_fixture(struct usage_fixture *f, struct usage_cfg cfg)
 {
-    struct usage_row row = {
-        .model = "starling",
-        .endpoint = "/v1/completions",
-        .finish = "stop",
-        .http_status = 200,
-        .finished_ms = sl_unix_time_ms(),
-        .prompt_tokens = n,
-        .completion_tokens = 1,
-        .queue_us = 5,
-        .first_token_us = -1,
-        .total_us = 10,
-        .qos_class = KEYS_CLASS_NONE,
-    };
-    snprintf(row.request_id, sizeof row.request_id, "req-%d", n);
-    snprintf(row.key_id, sizeof row.key_id, "%s", key_id);
-    return row;
-}
-
-static void open_fixture(struct fixture *f, struct usage_cfg cfg)
-{
-    struct sl_err err = SL_ERR_INIT;
-    *f = (struct fixture){.box = post_box_create(), .in_order = true};
-    cfg.path = temp_path("state.db");
-    cfg.post = post_box_post;
-    cfg.loop = f->box;
-    if (usage_create(&cfg, &f->usage, &err) != SL_OK) fail_msg("%s", err.text);
-    if (db_open(temp_path("state.db"), NULL, &f->db, &err) != SL_OK) fail_msg("%s", err.text);
-}
-
-static void close_fixture(struct fixture *f)
-{
-    usage_close(f->usage);
-    post_box_destroy(f->box);
-    usage_destroy(f->usage);
-    db_close(f->db);
-}
-
-static int64_t query(struct db *db, const char *sql)
-{
-    struct sl_err err = SL_ERR_INIT;
-    int64_t v = -1;
-    if (db_query_int(db, sql, &v, &err) != SL_OK) fail_msg("%s", err.text);
-    return v;
-}
-
-struct pending {
-    struct fixture *fixture;
-    int number;
-    sl_status status;
-};
-
-static void on_done(void *arg, sl_status status, const struct sl_err *err)
-{
-    struct pending *pending = arg;
-    struct fixture *f = pending->fixture;
-    f->in_order = f->in_order && pending->number == f->n_done;
-    f->n_done++;
-    f->n_failed += status != SL_OK;
-    pending->status = status;
-    assert_int_equal(err->status, status);
-    assert_int_equal(err->text[0] == '\0', status == SL_OK);
-}
-
-static bool all_done(void *arg)
-{
-    struct fixture *f = arg;
-    return f->n_done >= f->n_wanted;
-}
-
-static void run_until_done(struct fixture *f, int n)
-{
-    f->n_wanted = n;
-    assert_true(post_box_run(f->box, all_done, f));
+    usage_fixture_open(f, cfg, with_turns);
 }
 
 static void rows_are_stored_before_their_callback(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending[100];
     struct usage_stats stats;
     open_fixture(&f, (struct usage_cfg){0});
     for (int i = 0; i < 100; i++) {
         pending[i] = (struct pending){.fixture = &f, .number = i};
-        struct usage_row row = row_of("", i);
-        assert_int_equal(usage_submit(f.usage, &row, on_done, &pending[i]), SL_OK);
+        struct usage_row row = usage_fixture_row("", i);
+        assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending[i]), SL_OK);
         if (i % 10 != 0) continue;
-        run_until_done(&f, i + 1);
-        assert_int_equal(query(f.db, "SELECT count(*) FROM usage"), i + 1);
+        usage_fixture_run(&f, i + 1);
+        assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM usage"), i + 1);
     }
-    run_until_done(&f, 100);
+    usage_fixture_run(&f, 100);
     assert_true(f.in_order);
     assert_int_equal(f.n_failed, 0);
-    assert_int_equal(query(f.db, "SELECT sum(prompt_tokens) FROM usage"), 4950);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM usage WHERE first_token_us IS NULL AND "
-                                 "joules IS NULL AND qos_class IS NULL AND queue_us = 5"),
-                     100);
+    assert_int_equal(usage_fixture_query(&f, "SELECT sum(prompt_tokens) FROM usage"), 4950);
+    assert_int_equal(
+        usage_fixture_query(&f, "SELECT count(*) FROM usage WHERE first_token_us IS NULL AND "
+                                "joules IS NULL AND qos_class IS NULL AND queue_us = 5"),
+        100);
     usage_stats(f.usage, &stats);
     assert_int_equal(stats.n_stored, 100);
     assert_in_range(stats.n_commits, 11, 100);
     assert_int_equal(stats.n_waiting, 0);
-    close_fixture(&f);
+    assert_int_equal(stats.n_inline + stats.n_handed_over, 100);
+    assert_int_equal(stats.n_inline > 0, with_turns);
+    usage_fixture_close(&f);
 }
 
 static void a_full_queue_is_busy_until_callbacks_ran(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending[6];
     open_fixture(&f, (struct usage_cfg){.rows_max = 4});
     for (int i = 0; i < 6; i++) {
         pending[i] = (struct pending){.fixture = &f, .number = i};
-        struct usage_row row = row_of("", i);
-        assert_int_equal(usage_submit(f.usage, &row, on_done, &pending[i]),
+        struct usage_row row = usage_fixture_row("", i);
+        assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending[i]),
                          i < 4 ? SL_OK : SL_BUSY);
     }
-    run_until_done(&f, 4);
-    struct usage_row row = row_of("", 4);
-    assert_int_equal(usage_submit(f.usage, &row, on_done, &pending[4]), SL_OK);
-    run_until_done(&f, 5);
+    usage_fixture_run(&f, 4);
+    struct usage_row row = usage_fixture_row("", 4);
+    assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending[4]), SL_OK);
+    usage_fixture_run(&f, 5);
     assert_true(f.in_order);
-    close_fixture(&f);
+    usage_fixture_close(&f);
 }
 
 struct chain {
-    struct fixture *f;
+    struct usage_fixture *f;
     struct pending pending;
 };
 
 static void submit_another(void *arg, sl_status status, const struct sl_err *err)
 {
     struct chain *chain = arg;
-    struct fixture *f = chain->f;
-    struct usage_row row = row_of("", f->n_done + 1);
-    on_done(&chain->pending, status, err);
+    struct usage_fixture *f = chain->f;
+    struct usage_row row = usage_fixture_row("", f->n_done + 1);
+    usage_fixture_on_done(&chain->pending, status, err);
     chain->pending.number++;
     if (f->n_done < 50)
         assert_int_equal(usage_submit(f->usage, &row, submit_another, chain), SL_OK);
@@ -172,66 +97,58 @@ static void submit_another(void *arg, sl_status status, const struct sl_err *err
 static void a_callback_may_submit(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     open_fixture(&f, (struct usage_cfg){.rows_max = 1});
     struct chain chain = {.f = &f, .pending = {.fixture = &f}};
-    struct usage_row row = row_of("", 0);
+    struct usage_row row = usage_fixture_row("", 0);
     assert_int_equal(usage_submit(f.usage, &row, submit_another, &chain), SL_OK);
-    run_until_done(&f, 50);
+    usage_fixture_run(&f, 50);
     assert_true(f.in_order);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM usage"), 50);
-    close_fixture(&f);
+    assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM usage"), 50);
+    usage_fixture_close(&f);
 }
 
 static void closing_stores_and_calls_back_all(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending[3000];
     open_fixture(&f, (struct usage_cfg){.rows_max = 3000, .sync = DB_SYNC_FULL});
     for (int i = 0; i < 3000; i++) {
         pending[i] = (struct pending){.fixture = &f, .number = i};
-        struct usage_row row = row_of("", i);
-        assert_int_equal(usage_submit(f.usage, &row, on_done, &pending[i]), SL_OK);
+        struct usage_row row = usage_fixture_row("", i);
+        assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending[i]), SL_OK);
     }
     usage_close(f.usage);
     assert_int_equal(f.n_done, 3000);
     assert_true(f.in_order);
-    struct usage_row row = row_of("", 0);
-    assert_int_equal(usage_submit(f.usage, &row, on_done, &pending[0]), SL_CANCELLED);
+    struct usage_row row = usage_fixture_row("", 0);
+    assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending[0]), SL_CANCELLED);
     usage_close(f.usage);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM usage"), 3000);
-    close_fixture(&f);
-}
-
-static void submit_one(struct fixture *f, struct pending *pending, int number, const char *key_id)
-{
-    *pending = (struct pending){.fixture = f, .number = number};
-    struct usage_row row = row_of(key_id, number);
-    assert_int_equal(usage_submit(f->usage, &row, on_done, pending), SL_OK);
-    run_until_done(f, number + 1);
+    assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM usage"), 3000);
+    usage_fixture_close(&f);
 }
 
 static void a_row_that_cannot_be_stored_says_so(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending;
     struct usage_stats stats;
     struct sl_err err = SL_ERR_INIT;
     open_fixture(&f, (struct usage_cfg){0});
     assert_int_equal(db_exec(f.db, "ALTER TABLE usage RENAME TO elsewhere", NULL), SL_OK);
-    submit_one(&f, &pending, 0, "");
+    usage_fixture_store(&f, &pending, 0, "");
     assert_int_equal(pending.status, SL_INTERNAL);
     assert_int_equal(db_exec(f.db, "ALTER TABLE elsewhere RENAME TO usage", NULL), SL_OK);
-    submit_one(&f, &pending, 1, "");
+    usage_fixture_store(&f, &pending, 1, "");
     assert_int_equal(pending.status, SL_OK);
     usage_stats(f.usage, &stats);
     assert_int_equal(stats.n_failed, 1);
     assert_int_equal(stats.n_stored, 1);
     usage_last_error(f.usage, &err);
     assert_non_null(strstr(err.text, "usage"));
-    close_fixture(&f);
+    usage_fixture_close(&f);
 }
 
 static void limit_file_size(rlim_t bytes)
@@ -246,34 +163,34 @@ static void limit_file_size(rlim_t bytes)
 static void a_full_disk_is_an_error_and_no_end(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending;
     struct stat st;
     open_fixture(&f, (struct usage_cfg){0});
-    submit_one(&f, &pending, 0, "");
+    usage_fixture_store(&f, &pending, 0, "");
     assert_int_equal(stat(temp_path("state.db-wal"), &st), 0);
     signal(SIGXFSZ, SIG_IGN);
     limit_file_size((rlim_t)st.st_size);
-    submit_one(&f, &pending, 1, "");
+    usage_fixture_store(&f, &pending, 1, "");
     limit_file_size(RLIM_INFINITY);
     assert_int_equal(pending.status, SL_IO);
-    submit_one(&f, &pending, 2, "");
+    usage_fixture_store(&f, &pending, 2, "");
     assert_int_equal(pending.status, SL_OK);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM usage"), 2);
+    assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM usage"), 2);
     assert_int_equal(db_verify(f.db, NULL), SL_OK);
-    close_fixture(&f);
+    usage_fixture_close(&f);
 }
 
 static void a_post_the_loop_refused_is_made_again(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending;
     open_fixture(&f, (struct usage_cfg){0});
     post_box_refuse(f.box, 1);
-    submit_one(&f, &pending, 0, "");
+    usage_fixture_store(&f, &pending, 0, "");
     assert_int_equal(pending.status, SL_OK);
-    close_fixture(&f);
+    usage_fixture_close(&f);
 }
 
 struct key_wait {
@@ -292,7 +209,7 @@ static bool key_is_as_wanted(void *arg)
 static void changed_keys_reach_the_loop(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct keys *keys;
     struct api_key key;
     char secret[KEYS_SECRET_CHARS + 1];
@@ -306,14 +223,14 @@ static void changed_keys_reach_the_loop(void **state)
     assert_int_equal(keys_revoke(f.db, "a", sl_unix_time_ms(), NULL, NULL), SL_OK);
     wait.wanted = SL_UNAUTHENTICATED;
     assert_true(post_box_run(f.box, key_is_as_wanted, &wait));
-    close_fixture(&f);
+    usage_fixture_close(&f);
     keys_destroy(keys);
 }
 
 static void the_last_use_of_many_keys_is_noted(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct api_key keys[100];
     struct pending pending;
     char secret[KEYS_SECRET_CHARS + 1], name[16];
@@ -324,37 +241,43 @@ static void the_last_use_of_many_keys_is_noted(void **state)
             keys_make(f.db, &(struct keys_request){.name = name}, 1, secret, &keys[i], NULL),
             SL_OK);
     }
-    for (int i = 0; i < 99; i++) submit_one(&f, &pending, i, keys[i].id);
+    for (int i = 0; i < 99; i++) usage_fixture_store(&f, &pending, i, keys[i].id);
     usage_close(f.usage);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM keys WHERE last_used_ms > 1"), 99);
-    close_fixture(&f);
+    assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM keys WHERE last_used_ms > 1"),
+                     99);
+    usage_fixture_close(&f);
 }
 
 static bool is_swept(void *arg)
 {
-    struct fixture *f = arg;
+    struct usage_fixture *f = arg;
     struct pending pending;
-    if (query(f->db, "SELECT count(*) FROM usage_daily") > 0) return true;
-    submit_one(f, &pending, f->n_done, ""); /* makes posts for post_box_run to wait for */
+    if (usage_fixture_query(f, "SELECT count(*) FROM usage_daily") > 0) return true;
+    usage_fixture_store(f, &pending, f->n_done, ""); /* makes posts for post_box_run to wait for */
     return false;
 }
 
 static void old_rows_are_swept_by_the_thread(void **state)
 {
     (void)state;
-    struct fixture f;
+    struct usage_fixture f;
     struct pending pending = {.fixture = &f};
     open_fixture(&f, (struct usage_cfg){.retain_days = 30});
-    struct usage_row row = row_of("", 7);
+    struct usage_row row = usage_fixture_row("", 7);
     row.finished_ms -= 40 * DAY_MS;
-    assert_int_equal(usage_submit(f.usage, &row, on_done, &pending), SL_OK);
-    run_until_done(&f, 1);
+    assert_int_equal(usage_submit(f.usage, &row, usage_fixture_on_done, &pending), SL_OK);
+    usage_fixture_run(&f, 1);
     int64_t end_ns = sl_now_ns() + INT64_C(30000000000);
     while (!is_swept(&f) && sl_now_ns() < end_ns) {
     }
-    assert_int_equal(query(f.db, "SELECT sum(prompt_tokens) FROM usage_daily"), 7);
-    assert_int_equal(query(f.db, "SELECT count(*) FROM usage"), f.n_done - 1);
-    close_fixture(&f);
+    assert_int_equal(usage_fixture_query(&f, "SELECT sum(prompt_tokens) FROM usage_daily"), 7);
+    assert_int_equal(usage_fixture_query(&f, "SELECT count(*) FROM usage"), f.n_done - 1);
+    usage_fixture_close(&f);
+}
+
+static void no_turns(void *loop)
+{
+    (void)loop;
 }
 
 static void creation_survives_every_lost_allocation(void **state)
@@ -363,7 +286,12 @@ static void creation_survives_every_lost_allocation(void **state)
     struct post_box *box = post_box_create();
     uint64_t before = sl_mem_live(), nth = 0;
     const struct usage_cfg cfg = {
-        .path = temp_path("state.db"), .post = post_box_post, .loop = box, .rows_max = 4};
+        .path = temp_path("state.db"),
+        .post = post_box_post,
+        .at_turn_end = with_turns ? no_turns : NULL,
+        .loop = box,
+        .rows_max = 4,
+    };
     sl_status status = SL_NOMEM;
     struct usage *usage = NULL;
     while (status != SL_OK) {
@@ -397,5 +325,7 @@ int main(void)
         IN_FOLDER(old_rows_are_swept_by_the_thread),
         IN_FOLDER(creation_survives_every_lost_allocation),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int n_failed = cmocka_run_group_tests_name("thread", tests, NULL, NULL);
+    with_turns = true;
+    return n_failed + cmocka_run_group_tests_name("turns", tests, NULL, NULL);
 }
