@@ -96,6 +96,14 @@ static double n_preemptions(const struct node_model *m)
 {
     return (double)m->stats.n_preemptions;
 }
+static double n_rows(const struct node_model *m)
+{
+    return (double)m->stats.n_rows;
+}
+static double n_runs(const struct node_model *m)
+{
+    return (double)m->stats.n_runs;
+}
 
 static void put_model(void *ctx, const struct node_model *model)
 {
@@ -119,6 +127,8 @@ static void put_models(struct scrape *s, struct node *node)
         {"starlane_model_kv_cache_usage_ratio", "gauge", "KV blocks in use.", kv_usage},
         {"starlane_model_preemptions_total", "counter", "Sequences put back for lack of room.",
          n_preemptions},
+        {"starlane_model_batch_rows_total", "counter", "Rows that its runs had.", n_rows},
+        {"starlane_model_batch_runs_total", "counter", "Runs on tensors.", n_runs},
         {"vllm:num_requests_running", "gauge", "As starlane_model_requests_running.", n_running},
         {"vllm:num_requests_waiting", "gauge", "As starlane_model_requests_waiting.", n_waiting},
         {"vllm:kv_cache_usage_perc", "gauge", "0 to 1.", kv_usage},

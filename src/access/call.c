@@ -1,4 +1,5 @@
 #include "access/gateway_int.h"
+#include "access/grpc.h"
 #include "access/origin.h"
 #include "base/clock.h"
 #include "base/decimal.h"
@@ -31,12 +32,17 @@ static void copy_text(char *out, size_t size, const char *text)
 
 /* --- life --- */
 
+static struct call **list_of(const struct call *call)
+{
+    return call->is_child ? &call->gateway->children : &call->gateway->calls;
+}
+
 static void link_call(struct call *call)
 {
-    struct gateway *gateway = call->gateway;
-    call->next = gateway->calls;
+    struct call **list = list_of(call);
+    call->next = *list;
     if (call->next) call->next->previous = call;
-    gateway->calls = call;
+    *list = call;
 }
 
 static void unlink_call(struct call *call)
@@ -44,7 +50,7 @@ static void unlink_call(struct call *call)
     if (call->previous)
         call->previous->next = call->next;
     else
-        call->gateway->calls = call->next;
+        *list_of(call) = call->next;
     if (call->next) call->next->previous = call->previous;
 }
 
@@ -59,16 +65,29 @@ void call_free(struct call *call)
         metrics_observe(call->metrics, METRICS_E2E, now_ns - call->begin_ns);
     }
     if (call->work && call->free_work) call->free_work(call->work);
+    if (call->carrier) call->free_carrier(call->carrier);
     unlink_call(call);
     sl_json_free(call->body);
     sl_buf_done(&call->body_out);
+    sl_arena_done(&call->arena);
     sl_free(call);
+}
+
+struct sl_arena *call_arena(struct call *call)
+{
+    return call->is_child ? &call->arena : http_exchange_arena(call->x);
 }
 
 static void end_gone(struct call *call)
 {
-    http_exchange_abort(call->x);
+    if (!call->is_child) http_exchange_abort(call->x);
     call_free(call);
+}
+
+/* The answer of a child has no head of its own. */
+static void add_header(struct call *call, const char *name, const char *value)
+{
+    if (!call->is_child) (void)!http_exchange_header_add(call->x, name, value);
 }
 
 void call_abort(struct call *call)
@@ -108,8 +127,7 @@ static void make_id(struct gateway *gateway, char out[CALL_ID_MAX])
     *put_hex(end, n, 8) = '\0';
 }
 
-/* False: it has no key, or a bad one, and has been told. */
-static bool authenticate(struct call *call)
+bool call_authenticate(struct call *call)
 {
     struct keys *keys = call->gateway->cfg.keys;
     struct sl_err err = SL_ERR_INIT;
@@ -118,7 +136,7 @@ static bool authenticate(struct call *call)
     if (!credential) credential = http_request_header(call->request, "x-api-key");
     if (keys_check(keys, credential, sl_unix_time_ms(), &call->key, &err) == SL_OK) return true;
     call->key = NULL;
-    (void)!http_exchange_header_add(call->x, "WWW-Authenticate", "Bearer");
+    add_header(call, "WWW-Authenticate", "Bearer");
     call_fail(call, SL_UNAUTHENTICATED, NULL, "invalid_api_key", err.text);
     return false;
 }
@@ -131,9 +149,15 @@ static void no_route(struct call *call, bool path_known)
         (void)!http_exchange_header_add(call->x, "Allow", allowed); /* RFC 9110, 15.5.6 */
     }
     snprintf(message, sizeof message, "%s: %s %.150s",
-             path_known ? "this path has another method" : "no such path",
+             path_known                        ? "this path has another method"
+             : call->route->family == API_GRPC ? "no such gRPC method"
+                                               : "no such path",
              call->request->method_text, call->request->path);
-    call_fail(call, SL_NOT_FOUND, NULL, path_known ? "method_not_allowed" : "unknown_url", message);
+    if (call->route->family == API_GRPC)
+        call_fail(call, SL_UNSUPPORTED, NULL, NULL, message);
+    else
+        call_fail(call, SL_NOT_FOUND, NULL, path_known ? "method_not_allowed" : "unknown_url",
+                  message);
 }
 
 /* False: it comes from a web page that has no business here, and has been told. */
@@ -176,37 +200,59 @@ static void answer_preflight(struct call *call)
 
 static const struct route *nowhere(enum api_family family)
 {
-    static const struct route routes[] = {{.family = API_OPENAI, .open = true},
-                                          {.family = API_OLLAMA, .open = true},
-                                          {.family = API_PLAIN, .open = true}};
+    static const struct route routes[] = {[API_OPENAI] = {.family = API_OPENAI, .open = true},
+                                          [API_OLLAMA] = {.family = API_OLLAMA, .open = true},
+                                          [API_OIP] = {.family = API_OIP, .open = true},
+                                          [API_GRPC] = {.family = API_GRPC, .open = true},
+                                          [API_PLAIN] = {.family = API_PLAIN, .open = true}};
     return &routes[family];
+}
+
+static struct call *create(struct gateway *gateway, struct http_exchange *x, bool is_child)
+{
+    struct call *call = sl_calloc(1, sizeof *call);
+    if (!call) return NULL;
+    call->gateway = gateway;
+    call->x = x;
+    call->is_child = is_child;
+    call->request = http_exchange_request(x);
+    call->rest = "";
+    call->begin_ns = sl_now_ns();
+    call->qos = gateway->cfg.qos_default;
+    sl_buf_init(&call->body_out, ERROR_BODY_MAX);
+    sl_arena_init(&call->arena, GATEWAY_ARENA_BYTES_MAX);
+    call->row.queue_us = call->row.first_token_us = -1;
+    make_id(gateway, call->id);
+    link_call(call);
+    return call;
+}
+
+struct call *call_fork(struct call *parent)
+{
+    struct call *call = create(parent->gateway, parent->x, true);
+    if (!call) return NULL;
+    call->route = parent->route;
+    call->qos = parent->qos;
+    return call;
 }
 
 void call_begin(struct gateway *gateway, struct http_exchange *x)
 {
-    struct call *call = sl_calloc(1, sizeof *call);
+    struct call *call = create(gateway, x, false);
     bool path_known = false;
     enum api_family family = API_OPENAI;
     if (!call) {
         http_respond(x, sl_status_http(SL_NOMEM), NULL, "", 0);
         return;
     }
-    call->gateway = gateway;
-    call->x = x;
-    call->request = http_exchange_request(x);
-    call->begin_ns = sl_now_ns();
-    call->qos = gateway->cfg.qos_default;
-    sl_buf_init(&call->body_out, ERROR_BODY_MAX);
-    call->row.queue_us = call->row.first_token_us = -1;
-    make_id(gateway, call->id);
-    link_call(call);
     http_exchange_set_close_handler(x, on_closed, call);
     (void)!http_exchange_header_add(x, "X-Starlane-Request-Id", call->id);
     call->route =
         route_find(call->request->method, call->request->path, &call->rest, &path_known, &family);
     bool preflight = !call->route && path_known && call->request->method == HTTP_METHOD_OPTIONS;
     bool found = call->route != NULL;
-    if (!found) call->route = nowhere(family);
+    if (!found) call->route = nowhere(grpc_is_request(call->request) ? API_GRPC : family);
+    if (call->route->family == API_GRPC && !grpc_open(call)) return;
     if (!check_origin(call)) return;
     if (preflight) {
         answer_preflight(call);
@@ -216,7 +262,7 @@ void call_begin(struct gateway *gateway, struct http_exchange *x)
         no_route(call, path_known);
         return;
     }
-    if (!authenticate(call)) return;
+    if (!call_authenticate(call)) return;
     call->qos = call_class(call);
     call->route->handle(call);
 }
@@ -239,9 +285,10 @@ sl_status call_error_json(const struct call *call, int http_status, const char *
 {
     struct sl_json json;
     if (call->route->family == API_PLAIN) return sl_buf_addf(out, "%s\n", message);
+    if (call->route->family == API_GRPC) return sl_buf_adds(out, message);
     sl_json_begin(&json, out, false);
     sl_json_object(&json);
-    if (call->route->family == API_OLLAMA) {
+    if (call->route->family == API_OLLAMA || call->route->family == API_OIP) {
         sl_json_kv_str(&json, "error", message);
     } else {
         sl_json_key(&json, "error");
@@ -259,6 +306,10 @@ sl_status call_error_json(const struct call *call, int http_status, const char *
 static void send_failure(struct call *call)
 {
     const char *type = call->route->family == API_PLAIN ? "text/plain" : CONTENT_JSON;
+    if (call->on_fail) {
+        call->on_fail(call);
+        return;
+    }
     http_respond(call->x, call->http_status, type, call->body_out.data, call->body_out.len);
     call_free(call);
 }
@@ -285,6 +336,7 @@ void call_fail(struct call *call, sl_status status, const char *param, const cha
 {
     int http_status = sl_status_http(status);
     if (code && !strcmp(code, "method_not_allowed")) http_status = 405;
+    call->grpc_status = grpc_code(status);
     fail_with(call, http_status, param, code, message);
 }
 
@@ -297,7 +349,7 @@ static void add_retry_after(struct call *call, int64_t retry_after_ms)
 {
     char text[32];
     snprintf(text, sizeof text, "%" PRId64, retry_after_ms > 0 ? (retry_after_ms + 999) / 1000 : 1);
-    (void)!http_exchange_header_add(call->x, "Retry-After", text);
+    add_header(call, "Retry-After", text);
 }
 
 void call_fail_node(struct call *call, sl_status status, const char *message,
@@ -305,6 +357,7 @@ void call_fail_node(struct call *call, sl_status status, const char *message,
 {
     int http_status = sl_status_http(status);
     const char *code = NULL, *param = NULL;
+    call->grpc_status = grpc_code(status == SL_LIMIT ? SL_INVALID : status);
     if (status == SL_LIMIT) {
         http_status = 400;
         code = "context_length_exceeded";
@@ -376,12 +429,12 @@ static void add_gauge(struct call *call, const char *what, const struct quota_ga
     if (!gauge->limit) return;
     snprintf(name, sizeof name, "%slimit-%s", prefix, what);
     snprintf(value, sizeof value, "%" PRId64, gauge->limit);
-    (void)!http_exchange_header_add(call->x, name, value);
+    add_header(call, name, value);
     snprintf(name, sizeof name, "%sremaining-%s", prefix, what);
     snprintf(value, sizeof value, "%" PRId64, gauge->remaining);
-    (void)!http_exchange_header_add(call->x, name, value);
+    add_header(call, name, value);
     snprintf(name, sizeof name, "%sreset-%s", prefix, what);
-    (void)!http_exchange_header_add(call->x, name, quota_time_text(gauge->reset_ms, value));
+    add_header(call, name, quota_time_text(gauge->reset_ms, value));
 }
 
 static bool admit_key(struct call *call, int64_t n_tokens)
@@ -568,10 +621,10 @@ void call_add_times(struct call *call, int64_t queue_ns, int64_t first_token_ns)
     char text[SL_DECIMAL_MAX];
     if (queue_ns >= 0) {
         (void)sl_decimal_thousandths(queue_ns / 1000, text);
-        (void)!http_exchange_header_add(call->x, "X-Starlane-Queue-Ms", text);
+        add_header(call, "X-Starlane-Queue-Ms", text);
     }
     if (first_token_ns >= 0) {
         (void)sl_decimal_thousandths(first_token_ns / 1000, text);
-        (void)!http_exchange_header_add(call->x, "X-Starlane-First-Token-Ms", text);
+        add_header(call, "X-Starlane-First-Token-Ms", text);
     }
 }

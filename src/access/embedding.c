@@ -21,6 +21,7 @@ static void embedding_free(void *work)
     sl_free(e->vectors);
     sl_free(e->inputs);
     sl_buf_done(&e->out);
+    if (e->free_owner) e->free_owner(e->owner);
     sl_free(e);
 }
 
@@ -45,6 +46,10 @@ static void send_answer(struct call *call)
     if (call->row_failed) {
         call_fail(call, SL_UNAVAILABLE, NULL, "usage_not_stored",
                   "the usage of this request could not be stored");
+        return;
+    }
+    if (e->send) {
+        e->send(e);
         return;
     }
     call_add_times(call, e->total.queue_ns, -1);
@@ -196,6 +201,7 @@ void embedding_start(const struct embedding *plan)
     struct call *call = plan->call;
     struct embedding *e = sl_calloc(1, sizeof *e);
     if (!e) {
+        if (plan->free_owner) plan->free_owner(plan->owner);
         call_fail(call, SL_NOMEM, NULL, NULL, "no memory for this request");
         return;
     }

@@ -19,8 +19,12 @@ struct embedding {
     float **vectors;                /* [n] of n_embd floats */
     int32_t n_embd;
     struct node_event total;
-    /* Writes the answer into out. */
+    /* Writes the answer, JSON, into out. */
     sl_status (*put)(const struct embedding *embedding, struct sl_buf *out);
+    /* Answers and ends the call in place of `put`; NULL: put does. */
+    void (*send)(struct embedding *embedding);
+    void *owner; /* the API's own, freed with the call by: */
+    void (*free_owner)(void *owner);
     const char *model;  /* as the client named it */
     bool base64;        /* the API's own */
     int32_t dimensions; /* of the answer's vectors: the first ones, normalised again; 0: all */
@@ -34,5 +38,5 @@ bool embedding_read_inputs(struct call *call, const char *field, const struct sl
                            struct node_submit **out_submits, size_t *out_n);
 
 /* Sees it through. The call must have been admitted; `plan` has call, submits, n, put, model,
- * base64 and dimensions. */
+ * base64, dimensions and whatever else the API needs; `owner` is taken over in any case. */
 void embedding_start(const struct embedding *plan);

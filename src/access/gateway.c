@@ -1,23 +1,30 @@
 #include "access/gateway_int.h"
 #include "access/generation.h"
+#include "access/grpc.h"
+#include "access/grpc_health.h"
 #include "access/ollama.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
 
 #define PING_CHECK_NS INT64_C(2000000000)
-/* Of one request: as many token ids as a body may hold values, and 4 MiB for all else. */
-#define ARENA_BYTES_MAX ((size_t)SL_JSON_READ_VALUES_MAX * sizeof(int32_t) + (4u << 20))
-
 static void on_request(void *ctx, struct http_exchange *x)
 {
     call_begin(ctx, x);
+}
+
+/* gRPC's calls bring messages one by one. */
+static bool on_head(void *ctx, struct http_exchange *x)
+{
+    (void)ctx;
+    return grpc_is_request(http_exchange_request(x));
 }
 
 static void on_ping(void *ctx)
 {
     struct gateway *gateway = ctx;
     generation_ping_all(gateway);
+    grpc_health_tick(gateway);
     loop_timer_set(gateway->ping, PING_CHECK_NS);
 }
 
@@ -26,10 +33,11 @@ sl_status gateway_create(const struct gateway_cfg *cfg, struct gateway **out, st
     struct gateway *gateway = sl_calloc(1, sizeof *gateway);
     if (!gateway) return sl_err_set(err, SL_NOMEM, "gateway");
     struct http_server_cfg server = {.on_request = on_request,
+                                     .on_head = on_head,
                                      .ctx = gateway,
                                      .body_bytes_max = cfg->body_bytes_max,
                                      .n_connections_max = cfg->n_connections_max,
-                                     .arena_bytes_max = ARENA_BYTES_MAX,
+                                     .arena_bytes_max = GATEWAY_ARENA_BYTES_MAX,
                                      .server_name = "starlane"};
     gateway->cfg = *cfg;
     gateway->id_seed = sl_hash_seed() ^ (uint64_t)sl_now_ns();
@@ -57,6 +65,7 @@ void gateway_destroy(struct gateway *gateway)
      * writer is closed by now, so nobody will. */
     http_server_destroy(gateway->server);
     while (gateway->calls) call_free(gateway->calls);
+    while (gateway->children) call_free(gateway->children);
     ollama_pulls_destroy(gateway->pulls);
     loop_timer_destroy(gateway->ping);
     metrics_destroy(gateway->metrics);
@@ -80,5 +89,6 @@ void gateway_abort(struct gateway *gateway)
 void gateway_drain(struct gateway *gateway, void (*on_drained)(void *ctx), void *ctx)
 {
     ollama_pulls_cancel(gateway->pulls); /* they may take hours, and can be taken up again */
+    grpc_drain(gateway);
     http_server_drain(gateway->server, on_drained, ctx);
 }

@@ -15,16 +15,22 @@
 #define CALL_ID_MAX 40
 #define CALL_BODY_MAX (64u << 20)      /* of an answer that is built whole */
 #define CALL_VARIABLES_MAX (64u << 20) /* of a chat template: a whole body's messages, and more */
+/* Of one request: as many token ids as a body may hold values, and 4 MiB for all else. */
+#define GATEWAY_ARENA_BYTES_MAX ((size_t)SL_JSON_READ_VALUES_MAX * sizeof(int32_t) + (4u << 20))
 #define CONTENT_JSON "application/json"
 
 struct call;
 struct generation;
+struct grpc_call;
+struct watch;
 struct ollama_pulls;
 
 /* How this API words its errors. */
 enum api_family {
     API_OPENAI, /* {"error":{"message","type","param","code"}} */
     API_OLLAMA, /* {"error":"..."} */
+    API_OIP,    /* the same */
+    API_GRPC,   /* grpc-status and grpc-message of an answer 200 */
     API_PLAIN   /* text */
 };
 
@@ -45,7 +51,13 @@ struct gateway {
     struct generation *streams; /* that may need a ping */
     size_t n_out_bytes;         /* of all generations, waiting for slow clients */
     struct loop_timer *ping;
-    struct call *calls;                  /* all under way; doubly linked */
+    struct call *calls;           /* all under way; doubly linked */
+    struct call *children;        /* the calls on streams, likewise */
+    struct grpc_call *grpc_calls; /* all under way; doubly linked */
+    size_t n_grpc_in_bytes;       /* their messages from clients, in memory now */
+    struct watch *grpc_watches;   /* of the health service, likewise */
+    size_t n_grpc_watches;
+    bool draining;
     struct call *unsaved, *unsaved_last; /* whose rows found the queue full; oldest first */
     struct ollama_pulls *pulls;          /* NULL before the first */
     uint64_t id_seed, n_ids;
@@ -76,7 +88,13 @@ struct call {
     call_fn then; /* after the commit */
     bool saving, gone;
     int http_status;        /* of a failure on its way */
+    int grpc_status;        /* likewise */
     struct sl_buf body_out; /* its body */
+    bool is_child;          /* of a call that brings many requests: x is its parent's */
+    struct sl_arena arena;  /* of a child */
+    call_fn on_fail;        /* sends a failure and ends the call; NULL: as an HTTP answer */
+    void *carrier;          /* gRPC's part of it; freed last. NULL: there is none */
+    void (*free_carrier)(void *carrier);
     struct call *next, *previous, *next_unsaved;
 };
 
@@ -92,6 +110,15 @@ void route_methods(const char *path, char *out, size_t n_out);
 /* --- call.c: life --- */
 
 void call_begin(struct gateway *gateway, struct http_exchange *x);
+/* A call of its own for one of the requests that come on a stream: with its own id, row, quota and
+ * metrics; exchange, request and route are the parent's. Its key is to be checked, as it may have
+ * been revoked meanwhile, and on_fail is to be set. It never ends the exchange, adds no headers,
+ * and is not told when the client goes: its parent calls call_abort. NULL without memory. */
+struct call *call_fork(struct call *parent);
+/* Whose call is it? False: it has no key, or a bad one, and the call has failed. */
+bool call_authenticate(struct call *call);
+/* Memory that lives as long as the call. */
+struct sl_arena *call_arena(struct call *call);
 /* Its client has gone: stops the work, hands in the row, ends the exchange and the call; or, while
  * its row is being stored, leaves that to the completion. */
 void call_abort(struct call *call);

@@ -21,7 +21,11 @@
     X(GENERATION_TOKENS, "generation_tokens_total",     "Tokens generated.",                true)  \
     X(REASONING_TOKENS,  "reasoning_tokens_total",      "Of them, reasoning.",              false) \
     X(REPLAYS,           "requests_replayed_total",     "Carried over to a new worker.",    false) \
-    X(DISCONNECTS,       "requests_disconnected_total", "Requests whose client went away.", false)
+    X(DISCONNECTS,       "requests_disconnected_total", "Requests whose client went away.", false) \
+    X(INFER_REQUESTS,    "infer_requests_total",        "Inferences on tensors that ran.",  false) \
+    X(INFER_ROWS,        "infer_rows_total",            "Rows of their inputs.",            false) \
+    X(INFER_INPUT_BYTES, "infer_input_bytes_total",     "Bytes of their inputs.",           false) \
+    X(INFER_OUTPUT_BYTES, "infer_output_bytes_total",   "Bytes of their outputs.",          false)
 
 /* As above; seconds. */
 #define METRICS_HISTOGRAMS(X)                                                                      \

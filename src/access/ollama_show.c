@@ -15,7 +15,7 @@
 
 struct show {
     struct store_model stored;
-    struct gguf_file *file;
+    struct gguf_file *file;    /* NULL: the model has another format */
     const char *chat_template; /* Jinja; NULL: none */
     size_t n_chat_template;
     struct sl_buf parameters, modelfile;
@@ -35,6 +35,8 @@ static sl_status find_unstored(struct call *call, const char *name, struct store
     *out = (struct store_model){.modified_ms = call->gateway->started_ms, .local = true};
     snprintf(out->name, sizeof out->name, "%s", model.name);
     snprintf(out->path, sizeof out->path, "%s", model.path);
+    snprintf(out->details.format, sizeof out->details.format, "%s",
+             model.format ? model.format : "gguf");
     return SL_OK;
 }
 
@@ -45,6 +47,7 @@ static sl_status find(struct call *call, const char *name, struct show *show, st
     sl_status status = store_find(call->gateway->cfg.store, name, &show->stored, err);
     if (status == SL_NOT_FOUND) status = find_unstored(call, name, &show->stored, err);
     if (status != SL_OK) return status;
+    if (strcmp(show->stored.details.format, "gguf") != 0) return SL_OK;
     status = gguf_open(show->stored.path, &show->file, err);
     if (status != SL_OK) return status;
     if (show->stored.local) store_details_read(show->file, &show->stored.details);
@@ -157,6 +160,16 @@ static void put_model_info(struct sl_json *json, const struct show *show)
     sl_json_object_end(json);
 }
 
+/* Ollama's clients read these two of every model. */
+static void put_info_of_tensors(struct sl_json *json, const struct show *show)
+{
+    sl_json_key(json, "model_info");
+    sl_json_object(json);
+    sl_json_kv_str(json, "general.architecture", show->stored.details.format);
+    sl_json_kv_int(json, "general.parameter_count", (int64_t)show->stored.details.n_params);
+    sl_json_object_end(json);
+}
+
 /* --- capabilities --- */
 
 /* A file that says how to pool is of a model that was made for embeddings. */
@@ -165,6 +178,16 @@ static bool embeds(const struct show *show)
     char key[STORE_WORD_SIZE + sizeof ".pooling_type"];
     snprintf(key, sizeof key, "%s.pooling_type", show->stored.details.family);
     return gguf_find(show->file, key) != NULL;
+}
+
+/* A model of tensors with a tokenizer beside it is an encoder; Ollama has no word for others. */
+static void put_capabilities_of_tensors(struct sl_json *json, const struct show *show)
+{
+    sl_json_key(json, "capabilities");
+    sl_json_array(json);
+    for (size_t i = 0; i < show->stored.n_layers; i++)
+        if (!strcmp(show->stored.layers[i].role, "tokenizer")) sl_json_str(json, "embedding");
+    sl_json_array_end(json);
 }
 
 static void put_capabilities(struct sl_json *json, const struct show *show)
@@ -215,8 +238,13 @@ static sl_status write_answer(struct show *show, struct sl_buf *out)
     sl_json_object(&json);
     put_texts(&json, show);
     ollama_put_details(&json, &show->stored.details);
-    put_model_info(&json, show);
-    put_capabilities(&json, show);
+    if (show->file) {
+        put_model_info(&json, show);
+        put_capabilities(&json, show);
+    } else {
+        put_info_of_tensors(&json, show);
+        put_capabilities_of_tensors(&json, show);
+    }
     sl_json_kv_str(&json, "modified_at", modified);
     sl_json_object_end(&json);
     return sl_json_end(&json);

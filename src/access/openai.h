@@ -11,6 +11,7 @@ void openai_completions(struct call *call); /* POST /v1/completions */
 void openai_embeddings(struct call *call);  /* POST /v1/embeddings */
 void openai_models(struct call *call);      /* GET /v1/models */
 void openai_model(struct call *call);       /* GET /v1/models/{id} */
+void rerank(struct call *call);             /* POST /v1/rerank, /rerank */
 void tokens_tokenize(struct call *call);    /* POST /tokenize */
 void tokens_detokenize(struct call *call);  /* POST /detokenize */
 

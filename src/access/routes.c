@@ -1,9 +1,15 @@
 /* routes.c: which path is whose. */
 #include "access/admin.h"
+#include "access/grpc_health.h"
+#include "access/grpc_reflection.h"
+#include "access/oip_grpc.h"
+#include "access/oip_rest.h"
 #include "access/ollama.h"
 #include "access/openai.h"
 #include <stdio.h>
 #include <string.h>
+
+#define INFERENCE "/inference.GRPCInferenceService/"
 
 static const struct route routes[] = {
     {HTTP_METHOD_POST, "/v1/chat/completions", API_OPENAI, false, openai_chat},
@@ -26,6 +32,33 @@ static const struct route routes[] = {
     {HTTP_METHOD_POST, "/api/copy", API_OLLAMA, false, ollama_copy},
     {HTTP_METHOD_DELETE, "/api/delete", API_OLLAMA, false, ollama_delete},
     {HTTP_METHOD_POST, "/api/pull", API_OLLAMA, false, ollama_pull},
+    {HTTP_METHOD_POST, "/v1/rerank", API_OPENAI, false, rerank},
+    {HTTP_METHOD_POST, "/rerank", API_OPENAI, false, rerank},
+    {HTTP_METHOD_GET, "/v2", API_OIP, true, oip_rest_server},
+    {HTTP_METHOD_GET, "/v2/", API_OIP, true, oip_rest_server},
+    {HTTP_METHOD_GET, "/v2/health/live", API_OIP, true, oip_rest_live},
+    {HTTP_METHOD_GET, "/v2/health/ready", API_OIP, true, oip_rest_ready},
+    {HTTP_METHOD_GET, "/v2/models/*", API_OIP, false, oip_rest_model},
+    {HTTP_METHOD_POST, "/v2/models/*", API_OIP, false, oip_rest_model},
+    {HTTP_METHOD_POST, "/v2/repository/index", API_OIP, false, oip_rest_index},
+    {HTTP_METHOD_POST, "/v2/repository/models/*", API_OIP, false, oip_rest_repository},
+    {HTTP_METHOD_POST, INFERENCE "ModelInfer", API_GRPC, false, oip_grpc_model_infer},
+    {HTTP_METHOD_POST, INFERENCE "ModelStreamInfer", API_GRPC, false, oip_grpc_model_stream_infer},
+    {HTTP_METHOD_POST, INFERENCE "ServerLive", API_GRPC, true, oip_grpc_server_live},
+    {HTTP_METHOD_POST, INFERENCE "ServerReady", API_GRPC, true, oip_grpc_server_ready},
+    {HTTP_METHOD_POST, INFERENCE "ModelReady", API_GRPC, false, oip_grpc_model_ready},
+    {HTTP_METHOD_POST, INFERENCE "ServerMetadata", API_GRPC, true, oip_grpc_server_metadata},
+    {HTTP_METHOD_POST, INFERENCE "ModelMetadata", API_GRPC, false, oip_grpc_model_metadata},
+    {HTTP_METHOD_POST, INFERENCE "RepositoryIndex", API_GRPC, false, oip_grpc_repository_index},
+    {HTTP_METHOD_POST, INFERENCE "RepositoryModelLoad", API_GRPC, false, oip_grpc_repository_load},
+    {HTTP_METHOD_POST, INFERENCE "RepositoryModelUnload", API_GRPC, false,
+     oip_grpc_repository_unload},
+    {HTTP_METHOD_POST, "/grpc.health.v1.Health/Check", API_GRPC, true, grpc_health_check},
+    {HTTP_METHOD_POST, "/grpc.health.v1.Health/Watch", API_GRPC, true, grpc_health_watch},
+    {HTTP_METHOD_POST, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", API_GRPC, true,
+     grpc_reflection_info},
+    {HTTP_METHOD_POST, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_GRPC,
+     true, grpc_reflection_info},
     {HTTP_METHOD_GET, "/", API_PLAIN, true, admin_root},
     {HTTP_METHOD_HEAD, "/", API_PLAIN, true, admin_root},
 };
@@ -41,11 +74,18 @@ static bool path_fits(const char *pattern, const char *path, const char **out_re
     return true;
 }
 
+/* Whose errors a path without a route has. */
+static enum api_family family_of(const char *path)
+{
+    if (!strncmp(path, "/api/", 5)) return API_OLLAMA;
+    return !strcmp(path, "/v2") || !strncmp(path, "/v2/", 4) ? API_OIP : API_OPENAI;
+}
+
 const struct route *route_find(enum http_method method, const char *path, const char **out_rest,
                                bool *out_path_known, enum api_family *out_family)
 {
     *out_path_known = false;
-    *out_family = strncmp(path, "/api/", 5) ? API_OPENAI : API_OLLAMA;
+    *out_family = family_of(path);
     *out_rest = "";
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         const char *rest;

@@ -13,7 +13,8 @@
 #define POLL_MS 100 /* how soon Ctrl-C is seen while nothing comes */
 /* Of the question whether a server is there: one that lives answers in a millisecond. */
 #define FIND_TIMEOUT_NS INT64_C(2000000000)
-#define ERROR_BYTES_MAX (64u << 10) /* of an error's body; what is longer is no message */
+#define CLIENT_TENSOR_BYTES_MAX (256u << 20) /* 64 MB as JSON takes three times as much */
+#define ERROR_BYTES_MAX (64u << 10)          /* of an error's body; what is longer is no message */
 
 struct client {
     struct http_client *http;
@@ -218,29 +219,36 @@ static sl_status read_outcome(struct exchange *x)
     return status;
 }
 
-static sl_status run_exchange(struct exchange *x, const char *path, const struct sl_buf *body)
+/* Fills in what all requests have in common. */
+static sl_status send_request(struct exchange *x, const char *path, const struct http_request *what)
 {
-    static const char *const headers[] = {"Content-Type: application/json",
-                                          "Expect:", "X-Starlane-Class: interactive"};
+    struct http_request request = *what;
     char url[HTTP_URL_SIZE];
     int n = snprintf(url, sizeof url, "%s%s", x->client->url, path);
     if (n < 0 || (size_t)n >= sizeof url)
         return sl_err_set(x->err, SL_INVALID, "the name is too long");
-    struct http_request request = {
-        .url = url,
+    request.url = url;
+    request.bearer = x->client->api_key;
+    request.allow_http = true; /* the user chose the server and its scheme */
+    request.on_head = on_head;
+    request.on_body = on_body;
+    request.on_done = on_done;
+    request.ctx = x;
+    sl_status status = transfer(x, &request);
+    return status == SL_OK ? read_outcome(x) : status;
+}
+
+static sl_status run_exchange(struct exchange *x, const char *path, const struct sl_buf *body)
+{
+    static const char *const headers[] = {"Content-Type: application/json",
+                                          "Expect:", "X-Starlane-Class: interactive"};
+    const struct http_request request = {
         .body = body ? body->data : NULL,
         .n_body = body ? body->len : 0,
         .headers = headers,
         .n_headers = sizeof headers / sizeof *headers,
-        .bearer = x->client->api_key,
-        .allow_http = true, /* the user chose the server and its scheme */
-        .on_head = on_head,
-        .on_body = on_body,
-        .on_done = on_done,
-        .ctx = x,
     };
-    sl_status status = transfer(x, &request);
-    return status == SL_OK ? read_outcome(x) : status;
+    return send_request(x, path, &request);
 }
 
 static sl_status call(struct client *client, const char *path, const struct sl_buf *body,
@@ -262,6 +270,26 @@ sl_status client_call(struct client *client, const char *path, const struct sl_b
                       struct sl_json_value **out, struct sl_err *err)
 {
     return call(client, path, body, 0, out, err);
+}
+
+sl_status client_post(struct client *client, const struct client_post *post, struct sl_buf *out,
+                      char *kept, struct sl_err *err)
+{
+    struct exchange x = {.client = client, .err = err};
+    const struct http_request request = {.body = post->body,
+                                         .n_body = post->n_body,
+                                         .headers = post->headers,
+                                         .n_headers = post->n_headers,
+                                         .keep = post->keep};
+    sl_buf_init(&x.body, CLIENT_TENSOR_BYTES_MAX);
+    sl_status status = send_request(&x, post->path, &request);
+    if (status == SL_OK) {
+        memcpy(kept, x.head.kept, sizeof x.head.kept);
+        status = sl_buf_add(out, x.body.data, x.body.len);
+        if (status != SL_OK) (void)sl_err_set(err, status, "%s: the answer", client->url);
+    }
+    sl_buf_done(&x.body);
+    return status;
 }
 
 /* --- is it there --- */

@@ -39,6 +39,21 @@ SL_CHECK sl_status client_find(struct client *client, struct sl_err *err);
 SL_CHECK sl_status client_call(struct client *client, const char *path, const struct sl_buf *body,
                                struct sl_json_value **out, struct sl_err *err);
 
+/* A POST whose body and answer are more than JSON. */
+struct client_post {
+    const char *path;
+    const char *const *headers; /* "Content-Type: ..." and others */
+    int n_headers;
+    const void *body;
+    size_t n_body;
+    const char *keep; /* name of a header field of the answer; NULL: none */
+};
+
+/* Appends the answer's body to out; kept (HTTP_FIELD_SIZE bytes) gets the field, "" when it is
+ * absent. As client_call. */
+SL_CHECK sl_status client_post(struct client *client, const struct client_post *post,
+                               struct sl_buf *out, char *kept, struct sl_err *err);
+
 /* POSTs and hands out the events of the answer as they come, until [DONE], the end of the answer,
  * an error, or the user stops it (CANCELLED; the connection is closed, so the server stops too). As
  * client_call; INVALID and others: an event that is an error. */

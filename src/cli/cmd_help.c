@@ -44,7 +44,7 @@ static sl_status write_reference(struct sl_buf *out)
              "`STARLANE_HOME` (default `~/.starlane`) keeps what belongs to you, "
              "`STARLANE_MODELS` says where the\nbundled models are when they were moved, "
              "`STARLANE_LOG` (debug, info, warn, error, off) how much is\nlogged on stderr, "
-             "`STARLANE_HOST` which server `run`, `chat`, `ps` and `stop` talk to, and\n"
+             "`STARLANE_HOST` which server `run`, `chat`, `infer`, `ps` and `stop` talk to, and\n"
              "`STARLANE_API_KEY` with which key.\n\n");
     for (const struct cli_command *c = cli_commands(); c->spec && status == SL_OK; c++)
         status = sl_config_reference(c->spec, out);

@@ -10,7 +10,7 @@
 
 struct options {
     const char *host, *origins, *tls_cert, *tls_key, *keep_alive, *queue_timeout, *watchdog, *drain;
-    int64_t port, ctx, threads, parallel, gpu_layers, memory, kv_memory, queue, body_max;
+    int64_t port, grpc_port, ctx, threads, parallel, gpu_layers, memory, kv_memory, queue, body_max;
     int64_t connections, usage_days;
     int kv, qos_class, usage_sync;
     bool insecure, no_prefix_cache, echo;
@@ -26,6 +26,8 @@ static const struct sl_opt opts[] = {
      "Where to listen: an address, a name, or * for everywhere."},
     {"port", 'p', SL_OPT_INT, FIELD(port), 0, 65535, "N", NULL, "8080",
      "Port of HTTP; 0 takes a free one."},
+    {"grpc-port", 0, SL_OPT_INT, FIELD(grpc_port), -1, 65535, "N", NULL, "8081",
+     "Port for gRPC of its own, which the other one takes too; -1 takes a free one, 0: none."},
     {"tls-cert", 0, SL_OPT_STRING, FIELD(tls_cert), 0, 0, "FILE", NULL, NULL,
      "Certificate chain (PEM): speak HTTPS."},
     {"tls-key", 0, SL_OPT_STRING, FIELD(tls_key), 0, 0, "FILE", NULL, NULL,
@@ -63,8 +65,8 @@ static const struct sl_opt opts[] = {
      "A worker without a sign of life for so long is replaced."},
     {"drain", 0, SL_OPT_STRING, FIELD(drain), 0, 0, "TIME", NULL, "30s",
      "How long a shutdown waits for answers under way."},
-    {"max-body", 0, SL_OPT_BYTES, FIELD(body_max), 0, 0, "BYTES", NULL, "32M",
-     "Largest request body."},
+    {"max-body", 0, SL_OPT_BYTES, FIELD(body_max), 0, 0, "BYTES", NULL, "68M",
+     "Largest request body or gRPC message: tensors of 64M, and their names."},
     {"connections", 0, SL_OPT_INT, FIELD(connections), 16, 1 << 20, "N", NULL, "16384",
      "Most connections at a time."},
     {"usage-sync", 0, SL_OPT_ENUM, FIELD(usage_sync), 0, 0, "HOW", "normal,full", "normal",
@@ -126,6 +128,8 @@ static void fill(const struct options *o, const struct spans *spans, struct serv
 {
     *cfg = (struct service_cfg){.host = o->host,
                                 .port = (uint16_t)o->port,
+                                .grpc = o->grpc_port != 0,
+                                .grpc_port = o->grpc_port > 0 ? (uint16_t)o->grpc_port : 0,
                                 .origins = o->origins,
                                 .tls_cert = o->tls_cert,
                                 .tls_key = o->tls_key,

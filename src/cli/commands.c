@@ -9,6 +9,7 @@ static const struct cli_command commands[] = {
     {&cmd_serve_spec, cmd_serve},
     {&cmd_run_spec, cmd_run},
     {&cmd_chat_spec, cmd_chat},
+    {&cmd_infer_spec, cmd_infer},
     {&cmd_ps_spec, cmd_ps},
     {&cmd_stop_spec, cmd_stop},
     {&cmd_bench_spec, cmd_bench},

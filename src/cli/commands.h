@@ -6,7 +6,7 @@
 extern const struct sl_command cmd_serve_spec, cmd_run_spec, cmd_chat_spec, cmd_ps_spec,
     cmd_stop_spec, cmd_bench_spec, cmd_show_spec, cmd_tokenize_spec;
 extern const struct sl_command cmd_doctor_spec, cmd_debug_spec, cmd_help_spec, cmd_version_spec;
-extern const struct sl_command cmd_keys_spec, cmd_usage_spec;
+extern const struct sl_command cmd_infer_spec, cmd_keys_spec, cmd_usage_spec;
 extern const struct sl_command cmd_pull_spec, cmd_import_spec, cmd_list_spec, cmd_cp_spec;
 extern const struct sl_command cmd_rm_spec;
 extern const struct sl_command cmd_worker_spec;
@@ -14,6 +14,7 @@ extern const struct sl_command cmd_worker_spec;
 int cmd_serve(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
+int cmd_infer(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_bench(int argc, char **argv);

@@ -26,7 +26,7 @@ struct service {
     struct tls_server *tls;
     struct loop_signal *signals[3];
     struct loop_timer *drain_timer;
-    uint16_t port;
+    uint16_t port, grpc_port;
     bool stopping;
 };
 
@@ -151,6 +151,19 @@ static sl_status check_exposure(const struct service *s, struct sl_err *err)
     return SL_OK;
 }
 
+/* The first port takes gRPC too, so where the usual one is in use the service does without. */
+static sl_status listen_grpc(struct service *s, struct sl_err *err)
+{
+    sl_status status = http_server_listen(gateway_server(s->gateway), s->cfg.host, s->cfg.grpc_port,
+                                          s->tls, &s->grpc_port, err);
+    if (status == SL_OK) return SL_OK;
+    if (status != SL_EXISTS || s->cfg.grpc_port != SERVICE_GRPC_PORT)
+        return sl_err_prefix(err, "--grpc-port");
+    sl_log(SL_LOG_WARN, "serve", "gRPC is served on port %u only: %s", s->port, err->text);
+    s->cfg.grpc = false;
+    return SL_OK;
+}
+
 static sl_status create_gateway(struct service *s, struct sl_err *err)
 {
     struct gateway_cfg cfg = {.loop = s->loop,
@@ -167,9 +180,10 @@ static sl_status create_gateway(struct service *s, struct sl_err *err)
     sl_status status = gateway_create(&cfg, &s->gateway, err);
     if (status == SL_OK && s->cfg.tls_cert)
         status = tls_server_create(s->cfg.tls_cert, s->cfg.tls_key, &s->tls, err);
-    if (status != SL_OK) return status;
-    return http_server_listen(gateway_server(s->gateway), s->cfg.host, s->cfg.port, s->tls,
-                              &s->port, err);
+    if (status == SL_OK)
+        status = http_server_listen(gateway_server(s->gateway), s->cfg.host, s->cfg.port, s->tls,
+                                    &s->port, err);
+    return status == SL_OK && s->cfg.grpc ? listen_grpc(s, err) : status;
 }
 
 static sl_status create_parts(struct service *s, struct sl_err *err)
@@ -189,6 +203,14 @@ static sl_status create_parts(struct service *s, struct sl_err *err)
     return status == SL_OK ? create_gateway(s, err) : status;
 }
 
+static void say_where(const struct service *s)
+{
+    const char *host = strcmp(s->cfg.host, "*") ? s->cfg.host : "0.0.0.0";
+    fprintf(stderr, "Starlane %s listens on %s://%s:%u\n", s->cfg.version,
+            s->cfg.tls_cert ? "https" : "http", host, s->port);
+    if (s->cfg.grpc) fprintf(stderr, "gRPC on %s:%u\n", host, s->grpc_port);
+}
+
 sl_status service_create(const struct service_cfg *cfg, struct service **out, struct sl_err *err)
 {
     if (!cfg->tls_cert != !cfg->tls_key)
@@ -201,9 +223,7 @@ sl_status service_create(const struct service_cfg *cfg, struct service **out, st
         service_destroy(service);
         return status;
     }
-    fprintf(stderr, "Starlane %s listens on %s://%s:%u\n", cfg->version,
-            cfg->tls_cert ? "https" : "http", strcmp(cfg->host, "*") ? cfg->host : "0.0.0.0",
-            service->port);
+    say_where(service);
     *out = service;
     return SL_OK;
 }

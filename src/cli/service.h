@@ -6,12 +6,16 @@
 #include "grid/db.h"
 #include "grid/node.h"
 
+#define SERVICE_GRPC_PORT 8081 /* Triton's is 8001, KServe's 8081 */
+
 struct service; /* opaque */
 
 struct service_cfg {
     const char *home;               /* $STARLANE_HOME */
     const char *host;               /* where to listen; "*": everywhere */
     uint16_t port;                  /* 0: a free one */
+    bool grpc;                      /* listens for it on a port of its own, too */
+    uint16_t grpc_port;             /* 0: a free one */
     const char *tls_cert, *tls_key; /* PEM files; both or neither */
     const char *origins;            /* of web pages that may use it: gateway_cfg's */
     bool insecure;                  /* listens beyond loopback without keys and TLS */

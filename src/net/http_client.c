@@ -227,6 +227,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx)
         take_field(line, n, "last-modified", head->last_modified) ||
         take_field(line, n, "content-type", head->content_type))
         return n;
+    if (t->req.keep && take_field(line, n, t->req.keep, head->kept)) return n;
     if (take_field(line, n, "location", value)) t->has_location = true;
     if (take_field(line, n, "content-range", value)) parse_content_range(value, head);
     if (take_field(line, n, "retry-after", value)) parse_retry_after(value, head);

@@ -31,7 +31,8 @@ struct http_head {
     char etag[HTTP_FIELD_SIZE]; /* with its quotes, W/ too; "" */
     char last_modified[HTTP_FIELD_SIZE];
     char content_type[HTTP_FIELD_SIZE];
-    char url[HTTP_URL_SIZE]; /* where it came from, after redirects; "" when it is longer */
+    char kept[HTTP_FIELD_SIZE]; /* of the field that the request wants kept; "" without it */
+    char url[HTTP_URL_SIZE];    /* where it came from, after redirects; "" when it is longer */
 };
 
 /* False ends the transfer: done gets CANCELLED. */
@@ -50,6 +51,7 @@ struct http_request {
     size_t n_body;
     const char *const *headers; /* "Accept: application/json", ...; copied */
     int n_headers;
+    const char *keep;                /* name of one more header field; borrowed; NULL: none */
     const char *bearer;              /* token; NULL: none */
     uint64_t range_begin, range_end; /* asks for [begin, end); end 0: no Range */
     bool allow_http;                 /* plain http beyond this machine */

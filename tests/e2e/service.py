@@ -99,9 +99,11 @@ class Service:
 
     def __init__(self, starlane, *arguments, key=None, cafile=None):
         self.starlane, self.key = starlane, key
+        if "--grpc-port" not in arguments:
+            arguments = ("--grpc-port", 0, *arguments)
         self.process = starlane.start("serve", "--port", 0, *arguments, stdout=subprocess.DEVNULL,
                                       stderr=subprocess.PIPE, text=True)
-        self.log, self.address = [], None
+        self.log, self.address, self.grpc_address = [], None, None
         self.tls = ssl.create_default_context(cafile=cafile) if cafile else None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -114,6 +116,9 @@ class Service:
             found = re.search(r"listens on https?://([^ ]+):(\d+)", line)
             if found:
                 self.address = ("127.0.0.1", int(found[2]))
+            found = re.search(r"gRPC on [^ ]+:(\d+)", line)
+            if found:
+                self.grpc_address = f"127.0.0.1:{found[1]}"
 
     @property
     def url(self):

@@ -1,4 +1,4 @@
-"""The examples of docs/api.md do what the page says when they are pasted."""
+"""The examples of docs/api.md and docs/oip.md do what the pages say when they are pasted."""
 import json
 import re
 import shutil
@@ -9,9 +9,12 @@ import pytest
 from conftest import ROOT, TIMEOUT_S
 
 
-def examples():
-    """Every command of the page that begins with curl, joined where a line goes on."""
-    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+PAGES = ("api.md", "oip.md")
+
+
+def examples(pages=PAGES):
+    """Every command of the pages that begins with curl, joined where a line goes on."""
+    text = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in pages)
     blocks = re.findall(r"(?:^    .*\n)+", text, re.M)
     for block in blocks:
         lines = re.sub(r"^    ", "", block, flags=re.M)
@@ -31,12 +34,16 @@ def test_an_example_can_be_pasted(starling_service, command):
     assert done.returncode == 0, (done.stdout, done.stderr)
     if '"stream": true' in command:
         assert done.stdout.endswith("data: [DONE]\n\n") and '"choices":[]' in done.stdout
+    elif "-D -" in command:
+        assert "\nInference-Header-Content-Length: " in done.stdout
     elif not command.endswith("/metrics"):
-        assert isinstance(json.loads(done.stdout), dict)
+        kind = list if command.endswith("/index") else dict
+        assert isinstance(json.loads(done.stdout), kind)
 
 
 def test_the_page_has_examples_of_every_endpoint():
     text = "\n".join(examples())
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models",
-                 "/tokenize", "/detokenize", "/health", "/metrics"):
+                 "/v1/rerank", "/tokenize", "/detokenize", "/health", "/metrics", "/infer",
+                 "/generate", "/config", "/ready", "/load", "/unload", "/index"):
         assert path in text
