@@ -572,7 +572,7 @@ static void test_refuses_models(void **state)
     struct sl_buf text;
     (void)state;
     onnx_fixture_need_runtime();
-    try_bad("/nowhere/model.onnx", NULL, SL_NOT_FOUND, "load /nowhere/model.onnx");
+    try_bad("/nowhere/model.onnx", NULL, SL_NOT_FOUND, "/nowhere/model.onnx");
     sl_buf_init(&text, 100);
     assert_int_equal(sl_buf_adds(&text, "this is no model"), SL_OK);
     onnx_fixture_write(temp_path("text.onnx"), &text);

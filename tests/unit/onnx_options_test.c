@@ -21,7 +21,7 @@ static void test_defaults(void **state)
         assert_int_equal(o.providers[ORT_PROVIDER_COUNT - 1], ORT_PROVIDER_CPU);
         assert_int_equal(o.instances, 1);
         assert_int_equal(o.batch_max, 0);
-        assert_true(o.warm_up && o.memory_arena && !o.truncate && !o.providers_given);
+        assert_true(o.warm_up && o.memory_arena && o.spin && !o.truncate && !o.providers_given);
         assert_int_equal(o.optimization, ORT_ABI_OPTIMIZE_ALL);
     }
 }
@@ -32,7 +32,7 @@ static void test_all(void **state)
         "{\"providers\":[\"cuda\",\"cpu\"],\"batch_max\":8,\"batch_delay_us\":500,\"instances\":2,"
         "\"threads\":3,\"warm_up\":false,\"graph_optimization\":\"basic\",\"pooling\":\"cls\","
         "\"max_tokens\":128,\"truncate\":true,\"queue_max\":7,\"memory_arena\":false,"
-        "\"device_id\":1}";
+        "\"device_id\":1,\"spin\":false}";
     struct onnx_options o;
     struct sl_err err = SL_ERR_INIT;
     (void)state;
@@ -40,7 +40,7 @@ static void test_all(void **state)
     assert_int_equal(o.n_providers, 2);
     assert_int_equal(o.providers[0], ORT_PROVIDER_CUDA);
     assert_int_equal(o.providers[1], ORT_PROVIDER_CPU);
-    assert_true(o.providers_given && o.truncate && !o.warm_up && !o.memory_arena);
+    assert_true(o.providers_given && o.truncate && !o.warm_up && !o.memory_arena && !o.spin);
     assert_int_equal(o.batch_max, 8);
     assert_int_equal(o.batch_delay_us, 500);
     assert_int_equal(o.instances, 2);

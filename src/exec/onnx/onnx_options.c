@@ -23,6 +23,7 @@ static const struct {
 } switches[] = {
     {"warm_up", offsetof(struct onnx_options, warm_up)},
     {"memory_arena", offsetof(struct onnx_options, memory_arena)},
+    {"spin", offsetof(struct onnx_options, spin)},
     {"truncate", offsetof(struct onnx_options, truncate)},
 };
 
@@ -48,6 +49,7 @@ void onnx_options_default(struct onnx_options *out)
         .optimization = ORT_ABI_OPTIMIZE_ALL,
         .warm_up = true,
         .memory_arena = true,
+        .spin = true,
         .pooling = ENGINE_POOLING_MODEL,
     };
     for (int i = 0; i < ORT_PROVIDER_COUNT; i++) out->providers[i] = (enum ort_provider)i;

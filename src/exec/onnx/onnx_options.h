@@ -28,6 +28,7 @@ struct onnx_options {
     int32_t optimization;   /* enum ort_abi_optimization */
     bool warm_up;           /* run the model once before the first request */
     bool memory_arena;      /* keep memory between runs */
+    bool spin;              /* an operator's threads stay awake while a run is under way */
     bool truncate;          /* cut longer texts rather than refuse them */
     enum engine_pooling pooling;
 };
