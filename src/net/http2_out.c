@@ -157,7 +157,8 @@ int http2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_
 
 bool http2_conn_pump(struct http_conn *conn)
 {
-    bool moved = false;
+    /* What is full now may leave at once, and then nothing else would ask for more. */
+    bool moved = http_conn_unsent(conn) >= OUT_BYTES_FULL;
     while (http_conn_unsent(conn) < OUT_BYTES_FULL) {
         const uint8_t *bytes;
         size_t before = http_conn_unsent(conn);

@@ -283,7 +283,8 @@ SL_CHECK sl_status http2_conn_create(struct http_conn *conn); /* sets conn->h2. 
 void http2_conn_free(struct http2_conn *h2);                  /* NULL is fine */
 void http2_conn_feed(struct http_conn *conn, const char *bytes, size_t n);
 
-/* Moves output of nghttp2 into `out`, up to a system call's worth. False when there was none. */
+/* Moves output of nghttp2 into `out`, up to a system call's worth. True: once that has left
+ * there may be more. */
 bool http2_conn_pump(struct http_conn *conn);
 void http2_conn_attend(struct http_conn *conn); /* what owners wait for */
 
