@@ -16,19 +16,20 @@ struct describing {
 
 /* --- versions --- */
 
-/* The tags that the store has of this model, into v; texts point into `stored`. */
-static size_t find_versions(const struct call *call, const struct store_models *stored,
-                            const char *name, const char *v[OIP_VERSIONS_MAX])
+/* The tags under which the store has this model, and the one it is asked for by (the bundled model
+ * is no file of the store), into v; texts point into `tags` and `version`. */
+static size_t find_versions(const struct call *call, const struct store_tags *tags,
+                            const char *base, const char *version, const char *v[OIP_VERSIONS_MAX])
 {
-    size_t n = 0, n_base, n_other;
-    (void)oip_version_of(name, &n_base);
-    for (size_t i = 0; i < stored->n && n < OIP_VERSIONS_MAX; i++) {
-        const char *other = stored->v[i].name;
-        const char *version = oip_version_of(other, &n_other);
-        if (*version && n_other == n_base && !strncmp(other, name, n_base) &&
-            call_allows(call, other))
-            v[n++] = version;
+    char name[OIP_NAME_SIZE + STORE_TAG_SIZE];
+    size_t n = 0;
+    bool has_own = !*version;
+    for (size_t i = 0; i < tags->n && n < OIP_VERSIONS_MAX; i++) {
+        snprintf(name, sizeof name, "%s:%s", base, tags->v[i]);
+        has_own = has_own || !strcmp(tags->v[i], version);
+        if (call_allows(call, name)) v[n++] = tags->v[i];
     }
+    if (!has_own && n < OIP_VERSIONS_MAX) v[n++] = version;
     return n;
 }
 
@@ -84,23 +85,24 @@ static void put(struct describing *d)
     struct node_model model;
     struct tensor_spec specs[2];
     const char *versions[OIP_VERSIONS_MAX];
-    struct store_models stored = {0};
+    char base[OIP_NAME_SIZE];
+    struct store_tags tags = {0};
     struct sl_err err = SL_ERR_INIT;
     size_t n_base;
-    if (store_list(d->call->gateway->cfg.store, &stored, &err) != SL_OK) {
+    if (!call_find_model(d->call, d->name, &model)) return;
+    struct oip_model out = {.name = d->model,
+                            .version = oip_version_of(model.name, &n_base),
+                            .versions = versions,
+                            .node = &model};
+    snprintf(base, sizeof base, "%.*s", (int)n_base, model.name);
+    if (*out.version && store_versions(d->call->gateway->cfg.store, base, &tags, &err) != SL_OK) {
         call_fail_err(d->call, &err, NULL);
         return;
     }
-    if (call_find_model(d->call, d->name, &model)) {
-        struct oip_model out = {.name = d->model,
-                                .version = oip_version_of(model.name, &n_base),
-                                .versions = versions,
-                                .n_versions = find_versions(d->call, &stored, model.name, versions),
-                                .node = &model};
-        fill_signature(&model, specs, &out);
-        d->put(d->call, &out);
-    }
-    store_models_done(&stored);
+    out.n_versions = find_versions(d->call, &tags, base, out.version, versions);
+    fill_signature(&model, specs, &out);
+    d->put(d->call, &out);
+    store_tags_done(&tags);
 }
 
 static void on_event(void *ctx, const struct node_event *event)

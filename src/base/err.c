@@ -9,15 +9,6 @@
 
 #define ELLIPSIS "..."
 
-/* Error texts quote what strangers wrote (tensor names, arguments) and end on terminals and in log
- * lines, so control characters, which could move the cursor or forge a line, do not survive. */
-static void make_printable(char *text)
-{
-    for (unsigned char *p = (unsigned char *)text; *p; p++) {
-        if (*p < 0x20 || *p == 0x7f) *p = '?';
-    }
-}
-
 static void cut_with_ellipsis(char text[SL_ERR_TEXT_MAX])
 {
     size_t keep = sl_utf8_complete(text, SL_ERR_TEXT_MAX - sizeof ELLIPSIS);
@@ -37,7 +28,9 @@ static void set_text(struct sl_err *err, const char *rest, const char *fmt, va_l
         len += n < 0 ? 0 : (size_t)n;
     }
     if (len >= sizeof text) cut_with_ellipsis(text);
-    make_printable(text);
+    /* Error texts quote what strangers wrote (tensor names, arguments) and end on terminals, in log
+     * lines and in answers: what could move the cursor, forge a line or is no text goes. */
+    sl_utf8_make_printable(text, strlen(text), '?');
     memcpy(err->text, text, sizeof text);
 }
 

@@ -72,16 +72,6 @@ static size_t put_head(char *line, size_t cap, enum sl_log_level level, const ch
     return n < cap ? n : cap - 1;
 }
 
-/* One event is one line: what a stranger put into a message cannot start another or drive a
- * terminal. */
-static void replace_controls(char *text, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c < 0x20 || c == 0x7f) text[i] = ' ';
-    }
-}
-
 static void write_all(int fd, const char *bytes, size_t n)
 {
     while (n > 0) {
@@ -111,7 +101,9 @@ void sl_log(enum sl_log_level level, const char *module, const char *fmt, ...)
         memcpy(line + n, LINE_CUT, sizeof LINE_CUT);
         n += strlen(LINE_CUT);
     }
-    replace_controls(line, n);
+    /* One event is one line: what a stranger put into a message cannot start another or drive a
+     * terminal. */
+    sl_utf8_make_printable(line, n, ' ');
     line[n++] = '\n';
     write_all(atomic_load(&log_fd), line, n);
     errno = errno_before;

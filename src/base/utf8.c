@@ -1,6 +1,7 @@
 /* utf8.c: decoding by the table of RFC 3629, section 4: the first byte fixes the length and the
  * range of the second. */
 #include "base/utf8.h"
+#include <string.h>
 
 struct lead {
     size_t len; /* 0: no sequence starts with this byte */
@@ -73,6 +74,17 @@ bool sl_utf8_valid(const char *s, size_t n)
         i += len;
     }
     return true;
+}
+
+void sl_utf8_make_printable(char *s, size_t n, char replacement)
+{
+    uint32_t codepoint = 0;
+    for (size_t i = 0, len; i < n; i += len) {
+        len = sl_utf8_decode(s + i, n - i, &codepoint);
+        bool printable = len > 0 && codepoint >= 0x20 && (codepoint < 0x7f || codepoint > 0x9f);
+        if (len == 0) len = 1;
+        if (!printable) memset(s + i, replacement, len);
+    }
 }
 
 size_t sl_utf8_complete(const char *s, size_t n)

@@ -15,6 +15,10 @@ size_t sl_utf8_encode(uint32_t codepoint, char out[4]);
 
 bool sl_utf8_valid(const char *s, size_t n);
 
+/* Makes s[0..n) one line of text that cannot drive a terminal: each byte of a control character
+ * (C0, DEL, C1) and each byte that is no UTF-8 becomes `replacement`, an ASCII character. */
+void sl_utf8_make_printable(char *s, size_t n, char replacement);
+
 /* Length of the longest prefix of s that does not end inside a sequence that later bytes could
  * still complete. Invalid bytes count as complete. 0 <= result <= n, n - result <= 3. */
 size_t sl_utf8_complete(const char *s, size_t n);

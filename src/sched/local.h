@@ -17,7 +17,7 @@
 #define SCHED_NEVER INT64_MAX                /* a time that does not come */
 #define SCHED_KEEP_ALIVE_FOREVER INT64_C(-1) /* any negative value but the next one */
 #define SCHED_KEEP_ALIVE_DEFAULT INT64_MIN   /* the model's own, or else the configured one */
-#define SCHED_REASON_MAX 192         /* bytes of an error text, with its NUL; longer is cut */
+#define SCHED_REASON_MAX 512         /* bytes of an error text, with its NUL; longer is cut */
 #define SCHED_MODELS_LIMIT 4096      /* a node's catalogue; a model is about 400 bytes here */
 #define SCHED_REQUESTS_LIMIT 1000000 /* of n_waiting_max, n_running_max; 250 bytes each */
 #define SCHED_SLOTS_LIMIT 65536      /* of one worker: more streams than a loop can pace */

@@ -93,6 +93,10 @@ static void control_characters_become_question_marks(void **state)
     struct sl_err err = SL_ERR_INIT;
     sl_err_set(&err, SL_INVALID, "name \"%s\"", "a\x1b[2J\nb\x7f");
     assert_string_equal(err.text, "name \"a?[2J?b?\"");
+    sl_err_set(&err, SL_INVALID, "operator \"%s\"",
+               "Ad\x80"
+               "d\xe4\xb8\xad");
+    assert_string_equal(err.text, "operator \"Ad?d\xe4\xb8\xad\"");
 }
 
 static void errno_maps_to_a_status_and_a_reason(void **state)

@@ -135,6 +135,30 @@ static void completeness_of_all_two_byte_tails(void **state)
     assert_true(may_go_on("\xe2\x82", 2));
 }
 
+static void what_is_no_printable_text_is_replaced(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *printable;
+    } rows[] = {
+        {"", ""},
+        {"caf\u00e9 \u4e2d \U0001f600 ~", "caf\u00e9 \u4e2d \U0001f600 ~"},
+        {"a\x1b[2J\nb\x7f", "a?[2J?b?"},
+        {"\x80z\xff", "?z?"}, /* no lead bytes */
+        {"z\xe2\x82", "z??"}, /* cut off */
+        {"\xc2\x9b"
+         "31m",
+         "??31m"}, /* C1: CSI in one character */
+        {"\xc0\xaf\xed\xa0\x80", "?????"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[32];
+        strcpy(text, rows[i].text);
+        sl_utf8_make_printable(text, strlen(text), '?');
+        assert_string_equal(text, rows[i].printable);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +167,7 @@ int main(void)
         cmocka_unit_test(malformed_sequences_are_refused),
         cmocka_unit_test(only_an_unfinished_sequence_waits),
         cmocka_unit_test(completeness_of_all_two_byte_tails),
+        cmocka_unit_test(what_is_no_printable_text_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,8 @@
-/* onnx_file.h: a hardened reader for ONNX model files (format: github.com/onnx/onnx, onnx/onnx.proto
- * and docs/IR.md; encoding: protobuf.dev/programming-guides/encoding).
- * Floor: exec/onnx.  Thread: read-only after open, so any.  Allocates: the index, in proportion to
- * the file's size. ONNX Runtime is not needed. The file is hostile until checked: every length,
- * count, type, shape and path is verified before use, and the error names the field
+/* onnx_file.h: a hardened reader for ONNX model files (format: github.com/onnx/onnx,
+ * onnx/onnx.proto and docs/IR.md; encoding: protobuf.dev/programming-guides/encoding).
+ * Floor: exec/onnx.  Thread: read-only after open, so any.  Allocates: the index, in proportion
+ * to the file's size. ONNX Runtime is not needed. The file is hostile until checked: every
+ * length, count, type, shape and path is verified before use, and the error names the field
  * (`graph: initializer "conv1.weight": raw_data: 12 bytes, not 36`).
  * Invariant: after open, every tensor stored in the file, those of attributes, subgraphs and
  * functions too, has as many bytes as its type and shape tell; every file that the model names

@@ -1,5 +1,6 @@
-/* onnx_file_model.c: ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: the walk over
- * all of a model. Bytes are looked at once a level, so the time is linear in the file's size. */
+/* onnx_file_model.c: ModelProto, GraphProto, NodeProto, AttributeProto, FunctionProto: the walk
+ * over all of a model. Bytes are looked at once a level, so the time is linear in the file's
+ * size. */
 #include "exec/onnx/onnx_file_int.h"
 #include <inttypes.h>
 #include <string.h>

@@ -143,5 +143,5 @@ sl_status onnx_engine_load(const struct engine_load *load, const struct engine_o
     if (status == SL_OK) status = engine_create(&onnx_ops, engine, out, err);
     if (status == SL_OK) return SL_OK;
     onnx_ops.unload(engine);
-    return sl_err_prefix(err, "load %.200s", load->path);
+    return sl_err_prefix(err, "load");
 }

@@ -143,12 +143,55 @@ static sl_status status_of(int code)
     }
 }
 
+/* The library tells where in its source it found an error: "/folder/file.cc:52 void f(int) const ",
+ * which says nothing to its reader and would leave no room for what does. What stands behind that;
+ * `text` where it does not begin so. */
+static const char *skip_place(const char *text)
+{
+    const char *p = text + strcspn(text, " :");
+    if (*text != '/' || *p != ':' || p - text < 4) return text;
+    if (strncmp(p - 3, ".cc", 3) != 0 && strncmp(p - 2, ".h", 2) != 0) return text;
+    p += 1 + strspn(p + 1, "0123456789");
+    if (*p != ' ') return text;
+    const char *after = strchr(p, '(');
+    for (int depth = 0; after && *after; after++) {
+        depth += *after == '(' ? 1 : *after == ')' ? -1 : 0;
+        if (!depth && after[1] != '(') break;
+    }
+    if (!after || !*after) return p + 1;
+    after++;
+    if (!strncmp(after, "::<lambda", 9)) after += strcspn(after, " ");
+    if (!strncmp(after, " const", 6)) after += 6;
+    if (!strncmp(after, " [with ", 7)) after += strcspn(after, "]") + 1;
+    return after + strspn(after, " ");
+}
+
+/* The library's words without places in its source and without the path of the model, which is not
+ * for clients to know. */
+static void tidy(const char *text, char out[SL_ERR_TEXT_MAX])
+{
+    const char *failed = strstr(text, " failed:");
+    size_t n = 0;
+    if (!strncmp(text, "Load model from ", 16) && failed) text = failed + 8;
+    while (*text && n < SL_ERR_TEXT_MAX - 1) {
+        const char *after = skip_place(text);
+        if (after == text)
+            out[n++] = *text++;
+        else
+            text = after;
+    }
+    while (n > 0 && out[n - 1] == '\n') n--;
+    out[n] = '\0';
+}
+
 sl_status ort_result(const struct ort *ort, ort_abi_status result, struct sl_err *err)
 {
     if (!result) return SL_OK;
     const char *text = ort->api.GetErrorMessage(result);
     sl_status status = tells_no_memory(text) ? SL_NOMEM : status_of(ort->api.GetErrorCode(result));
-    (void)sl_err_set(err, status, "ONNX Runtime: %s", text);
+    char words[SL_ERR_TEXT_MAX];
+    tidy(text, words);
+    (void)sl_err_set(err, status, "ONNX Runtime: %s", words);
     ort->api.ReleaseStatus(result);
     return status;
 }
