@@ -1,11 +1,12 @@
 /* onnx_direct: runs an ONNX model through ONNX Runtime's C interface in this process and nothing
- * else, as a floor for what a server may take. Prints runs and rows a second and the latency of a
- * run as one line of JSON.
+ * else, as a floor for what a server may take. Prints runs and rows a second and the latency of
+ * a run as one line of JSON.
  *
  *     onnx_direct --model resnet20.onnx --rows 8 --threads 1 --callers 2 --seconds 3
  *
  * `callers` threads run the model at once on one session, each with inputs of `rows` rows; the
- * other open dimensions are 1, or --dim's; a model of a fixed batch is run as it is. Values are small random numbers. */
+ * other open dimensions are 1, or --dim's; a model of a fixed batch is run as it is. Values are
+ * small random numbers. */
 #include "base/err.h"
 #include "exec/onnx/ort.h"
 #include "load.h"

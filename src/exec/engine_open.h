@@ -6,16 +6,15 @@
 
 /* What to load, and how. Zero is "as the engine likes it". */
 struct engine_load {
-    const char
-        *kind; /* "llm": a GGUF file; "onnx": an ONNX file; "echo": the scripted engine */
-    const char *path;      /* the file, or what the kind takes in its place */
-    int32_t n_threads;     /* 0: as many as this process may use */
-    int32_t n_ctx;         /* most tokens of one sequence; 0: min(the model's own, 4096) */
-    int32_t n_seqs_max;    /* sequences that run at once */
-    int32_t n_queue_max;   /* requests that wait */
-    int32_t n_batch;       /* token budget of one step */
-    int32_t gpu_layers;    /* layers on the accelerator; -1: as many as fit */
-    int32_t kv_type;       /* enum llm_kv_type */
+    const char *kind;    /* "llm": a GGUF file; "onnx": an ONNX file; "echo": the scripted engine */
+    const char *path;    /* the file, or what the kind takes in its place */
+    int32_t n_threads;   /* 0: as many as this process may use */
+    int32_t n_ctx;       /* most tokens of one sequence; 0: min(the model's own, 4096) */
+    int32_t n_seqs_max;  /* sequences that run at once */
+    int32_t n_queue_max; /* requests that wait */
+    int32_t n_batch;     /* token budget of one step */
+    int32_t gpu_layers;  /* layers on the accelerator; -1: as many as fit */
+    int32_t kv_type;     /* enum llm_kv_type */
     uint64_t kv_bytes_max; /* of the KV cache; 0: room for n_ctx tokens */
     int32_t kv_contexts;   /* llm_engine_cfg's */
     bool no_prefix_cache;

@@ -85,8 +85,9 @@ const char *tensor_shape_text(const int64_t *shape, int32_t rank, char out[TENSO
 SL_CHECK sl_status tensor_fits(const struct tensor *tensor, const struct tensor_spec *spec,
                                struct sl_err *err);
 
-/* The whole set of inputs against a signature: none missing but optional ones, none unknown, none
- * twice, each fits, and outputs[0..n_outputs) are the model's. NOT_FOUND is never given: INVALID. */
+/* The whole set of inputs against a signature: none missing but optional ones, none unknown,
+ * none twice, each fits, and outputs[0..n_outputs) are the model's. NOT_FOUND is never given:
+ * INVALID. */
 SL_CHECK sl_status tensor_signature_check(const struct tensor_signature *signature,
                                           const struct tensor *inputs, size_t n_inputs,
                                           const char *const *outputs, size_t n_outputs,

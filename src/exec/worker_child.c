@@ -24,7 +24,8 @@
 #define LOADING_STEP 0.01 /* progress is told in such steps */
 /* After a step the child stays awake for half as long as the step took, and so long at most: who
  * asks one thing after the other asks again within it, and waking an idle CPU takes longer than
- * such a question's way (measured: 60 of 200 us that a small model's answer took besides its run). */
+ * such a question's way (measured: 60 of 200 us that a small model's answer took besides its
+ * run). */
 #define AWAKE_NS_MAX 200000
 
 struct child {

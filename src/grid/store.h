@@ -34,8 +34,9 @@
 struct store; /* opaque */
 
 struct store_layer {
-    /* "model": a GGUF file, or one shard of it, in order; or the ONNX file. Of an ONNX model also
-     * "data" (weights in other files), "tokenizer", "labels", "config" and others of store_onnx.h. */
+    /* "model": a GGUF file, or one shard of it, in order; or the ONNX file. Of an ONNX model
+     * also "data" (weights in other files), "tokenizer", "labels", "config" and others of
+     * store_onnx.h. */
     char role[STORE_ROLE_SIZE];
     char digest[STORE_DIGEST_SIZE];
     char file[STORE_FILE_SIZE]; /* its path beside the others: "model.onnx"; "": of GGUF files */
@@ -99,7 +100,8 @@ SL_CHECK sl_status store_find(const struct store *store, const char *name, struc
                               struct sl_err *err);
 
 /* As store_find, and else the path of a GGUF or ONNX file, whose header is read (as gguf_open,
- * onnx_file_open): for names that the user of this machine gives. A name that begins with '/' or '.' is a path only. */
+ * onnx_file_open): for names that the user of this machine gives. A name that begins with '/' or
+ * '.' is a path only. */
 SL_CHECK sl_status store_resolve(const struct store *store, const char *name,
                                  struct store_model *out, struct sl_err *err);
 

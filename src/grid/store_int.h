@@ -68,8 +68,9 @@ SL_CHECK sl_status store_import_finish(const struct store *store, const struct s
                                        sl_status status, struct sl_err *err);
 
 /* Gives `name` to the model of these layers, whose blobs are in place and claimed: checks the
- * file's header, fills digest, size, details, path and time, writes the manifest, and removes the blobs of
- * the model that had the name, if nobody needs them. INVALID: the bundled model's name; CORRUPT. */
+ * file's header, fills digest, size, details, path and time, writes the manifest, and removes
+ * the blobs of the model that had the name, if nobody needs them. INVALID: the bundled model's
+ * name; CORRUPT. */
 SL_CHECK sl_status store_publish(const struct store *store, const struct store_name *name,
                                  struct store_model *model, struct sl_err *err);
 

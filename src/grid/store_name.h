@@ -44,7 +44,8 @@ void store_name_text(const struct store_name *name, char out[STORE_NAME_SIZE]);
 void store_name_path(const struct store_name *name, char out[STORE_NAME_PATH_SIZE]);
 
 /* A name for a model file that has none: "Qwen2.5-0.5B-Q4_0.gguf" is "qwen2.5-0.5b-q4_0:latest",
- * and all shards of a split model are the same; ".onnx" goes too. INVALID: nothing usable is in it. */
+ * and all shards of a split model are the same; ".onnx" goes too. INVALID: nothing usable is in
+ * it. */
 SL_CHECK sl_status store_name_of_file(const char *path, struct store_name *out, struct sl_err *err);
 
 /* `<prefix>-00002-of-00005.gguf`: true, with the prefix's length, no = 1 (from 0), n = 5. */

@@ -354,7 +354,8 @@ static sl_status name_of(const char *path, char out[STORE_NAME_SIZE], struct sl_
     return status;
 }
 
-/* Absolute, with the file's own name kept, even if it is a link: its weights lie beside the link. */
+/* Absolute, with the file's own name kept, even if it is a link: its weights lie beside the
+ * link. */
 static sl_status absolute(const char *path, char out[PATH_MAX], struct sl_err *err)
 {
     char dir[PATH_MAX], real[PATH_MAX];

@@ -1,16 +1,16 @@
-/* store_onnx.h: ONNX models on their way into the store: what belongs to one, and where it lies in a
- * folder.
+/* store_onnx.h: ONNX models on their way into the store: what belongs to one, and where it lies
+ * in a folder.
  *
  *   DIR/model.onnx, DIR/onnx/model.onnx, or the only DIR/x.onnx     one model
- *   DIR/a.onnx, DIR/b.onnx, ...                                     several, each without more files
- *   DIR/1/model.onnx, DIR/2/model.onnx, ...                         versions: NAME:1, NAME:2, ...
+ *   DIR/a.onnx, DIR/b.onnx, ...                                     several, each by itself
+ *   DIR/1/model.onnx, DIR/2/model.onnx, ...                         versions NAME:1, NAME:2
  *   DIR/NAME/...                                                    a repository of such models
  *
- * A model's folder may hold, beside the weights that the .onnx file names: tokenizer.json and the
- * other files that encoders come with, labels.txt (or one *classes.txt), processing.json, and
- * starlane.json with options (exec/onnx/onnx_options.h), or else Triton's config.pbtxt. Versions
- * share what lies in the folder above them. In the store they keep those names; the .onnx file is
- * model.onnx.
+ * A model's folder may hold, beside the weights that the .onnx file names: tokenizer.json and
+ * the other files that encoders come with, labels.txt (or one *classes.txt), processing.json,
+ * and starlane.json with options (exec/onnx/onnx_options.h), or else Triton's config.pbtxt.
+ * Versions share what lies in the folder above them. In the store they keep those names; the
+ * .onnx file is model.onnx.
  * Floor: grid.  Thread: any.  Allocates: the list that is returned. */
 #pragma once
 #include "grid/store.h"

@@ -1,5 +1,5 @@
-/* store_versions.c: the tags of a name: what a name without one means, and which there are. A version
- * of a model is a tag that is a number. */
+/* store_versions.c: the tags of a name: what a name without one means, and which there are. A
+ * version of a model is a tag that is a number. */
 #include "base/mem.h"
 #include "grid/store_int.h"
 #include <stdio.h>
