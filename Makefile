@@ -22,7 +22,7 @@ BUILD_IN = JOBS=$(JOBS) scripts/build.sh
 TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
           $(if $(FILTER),--filter $(FILTER)) --build
 
-.PHONY: all demo test check bench bench-service asan tsan fuzz install clean distclean format deps deps-peer help
+.PHONY: all demo test check bench bench-service bench-infer asan tsan fuzz install clean distclean format deps deps-peer help
 .DEFAULT_GOAL := all
 
 all: ## set up dependencies and build build/starlane
@@ -52,6 +52,11 @@ bench-service: deps-peer ## measure the service: shared prefixes beside llama-se
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/serve_prefix.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
 	@$(PYTHON) bench/gateway.py --starlane $(BUILD)/starlane
+
+bench-infer: ## measure what the service adds to ONNX Runtime called directly
+	@scripts/deps.sh build bench
+	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) bench/infer.py --starlane $(BUILD)/starlane --shared $(STARLANE_SHARED)
 
 asan: deps-test ## the tests under AddressSanitizer and UBSan
 	@$(BUILD_IN) build-asan $(OPTIONS) $(SANITIZE)=address,undefined
