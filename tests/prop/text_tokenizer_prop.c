@@ -1,8 +1,13 @@
 /* text_tokenizer_prop.c: what must hold for random texts and for damaged tokenizer.json files. */
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/mem.h"
 #include "base/unicode_norm.h"
@@ -15,9 +20,6 @@
 #define TEXT_CHARS 60
 #define ROUNDS 300
 #define MUTATIONS 150
-#define CHECK(condition) \
-    ((condition) ? (void)0 \
-                 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition), exit(1)))
 
 static void read_file(const char *name, struct sl_buf *out)
 {
@@ -25,9 +27,10 @@ static void read_file(const char *name, struct sl_buf *out)
     size_t n;
     snprintf(path, sizeof path, GOLDEN "%s.tokenizer.json", name);
     FILE *file = fopen(path, "rb");
-    CHECK(file != NULL);
+    assert_true(file != NULL);
     sl_buf_init(out, BYTES_MAX);
-    while ((n = fread(chunk, 1, sizeof chunk, file)) > 0) CHECK(sl_buf_add(out, chunk, n) == SL_OK);
+    while ((n = fread(chunk, 1, sizeof chunk, file)) > 0)
+        assert_true(sl_buf_add(out, chunk, n) == SL_OK);
     fclose(file);
 }
 
@@ -43,7 +46,7 @@ static void random_text(struct sl_buf *out)
         char bytes[4];
         size_t block = prop_draw(sizeof BLOCKS / sizeof *BLOCKS);
         uint32_t c = BLOCKS[block].first + (uint32_t)prop_draw(BLOCKS[block].n);
-        CHECK(sl_buf_add(out, bytes, sl_utf8_encode(c, bytes)) == SL_OK);
+        assert_true(sl_buf_add(out, bytes, sl_utf8_encode(c, bytes)) == SL_OK);
     }
 }
 
@@ -55,17 +58,18 @@ static void texts_come_back(const char *name)
     struct text_encoding encoding;
     struct text_encode_cfg cfg = {.add_special = true};
     read_file(name, &json);
-    CHECK(text_tokenizer_load(json.data, json.len, &tok, NULL) == SL_OK);
+    assert_true(text_tokenizer_load(json.data, json.len, &tok, NULL) == SL_OK);
     text_encoding_init(&encoding);
     sl_buf_init(&text, BYTES_MAX);
     sl_buf_init(&back, BYTES_MAX);
     for (int i = 0; i < ROUNDS; i++) {
         random_text(&text);
         sl_buf_clear(&back);
-        CHECK(text_tokenizer_encode(tok, (struct text_input){text.data, text.len},
-                                    (struct text_input){0}, &cfg, &encoding, NULL) == SL_OK);
-        CHECK(text_tokenizer_decode(tok, encoding.ids, encoding.n, true, &back, NULL) == SL_OK);
-        CHECK(back.len == text.len && memcmp(back.data, text.data, text.len) == 0);
+        assert_true(text_tokenizer_encode(tok, (struct text_input){text.data, text.len},
+                                          (struct text_input){0}, &cfg, &encoding, NULL) == SL_OK);
+        assert_true(text_tokenizer_decode(tok, encoding.ids, encoding.n, true, &back, NULL) ==
+                    SL_OK);
+        assert_true(back.len == text.len && memcmp(back.data, text.data, text.len) == 0);
     }
     sl_buf_done(&back);
     sl_buf_done(&text);
@@ -81,7 +85,7 @@ static void truncation_cuts_the_end(const char *name)
     struct text_tokenizer *tok;
     struct text_encoding whole, cut;
     read_file(name, &json);
-    CHECK(text_tokenizer_load(json.data, json.len, &tok, NULL) == SL_OK);
+    assert_true(text_tokenizer_load(json.data, json.len, &tok, NULL) == SL_OK);
     text_encoding_init(&whole);
     text_encoding_init(&cut);
     sl_buf_init(&text, BYTES_MAX);
@@ -90,11 +94,12 @@ static void truncation_cuts_the_end(const char *name)
         struct text_input input = {text.data, text.len};
         struct text_encode_cfg cfg = {.max_tokens = 1 + prop_draw(40), .truncate = true};
         struct text_encode_cfg all = {0};
-        CHECK(text_tokenizer_encode(tok, input, (struct text_input){0}, &all, &whole, NULL) ==
-              SL_OK);
-        CHECK(text_tokenizer_encode(tok, input, (struct text_input){0}, &cfg, &cut, NULL) == SL_OK);
-        CHECK(cut.n == (whole.n < cfg.max_tokens ? whole.n : cfg.max_tokens));
-        for (size_t j = 0; j < cut.n; j++) CHECK(cut.ids[j] == whole.ids[j]);
+        assert_true(text_tokenizer_encode(tok, input, (struct text_input){0}, &all, &whole, NULL) ==
+                    SL_OK);
+        assert_true(text_tokenizer_encode(tok, input, (struct text_input){0}, &cfg, &cut, NULL) ==
+                    SL_OK);
+        assert_true(cut.n == (whole.n < cfg.max_tokens ? whole.n : cfg.max_tokens));
+        for (size_t j = 0; j < cut.n; j++) assert_true(cut.ids[j] == whole.ids[j]);
     }
     sl_buf_done(&text);
     text_encoding_done(&whole);
@@ -106,7 +111,7 @@ static void truncation_cuts_the_end(const char *name)
 static void normalize(const struct sl_buf *in, enum sl_unicode_form form, struct sl_buf *out)
 {
     sl_buf_clear(out);
-    CHECK(sl_unicode_normalize(in->data, in->len, form, out) == SL_OK);
+    assert_true(sl_unicode_normalize(in->data, in->len, form, out) == SL_OK);
 }
 
 /* UAX 15, section 1.3: forms of forms. */
@@ -124,12 +129,12 @@ static void normal_forms_agree(void)
             enum sl_unicode_form apart = compatible ? SL_UNICODE_NFKD : SL_UNICODE_NFD;
             normalize(&text, composed, &a);
             normalize(&a, composed, &b);
-            CHECK(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+            assert_true(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
             normalize(&a, apart, &b);
             normalize(&text, apart, &c);
-            CHECK(b.len == c.len && memcmp(b.data, c.data, b.len) == 0);
+            assert_true(b.len == c.len && memcmp(b.data, c.data, b.len) == 0);
             normalize(&c, composed, &b);
-            CHECK(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
+            assert_true(a.len == b.len && memcmp(a.data, b.data, a.len) == 0);
         }
     }
     sl_buf_done(&text);
@@ -167,7 +172,7 @@ static void damage_does_no_harm(const char *name)
         struct text_encode_cfg cfg = {0};
         uint64_t live = sl_mem_live();
         sl_buf_clear(&damaged);
-        CHECK(sl_buf_add(&damaged, json.data, json.len) == SL_OK);
+        assert_true(sl_buf_add(&damaged, json.data, json.len) == SL_OK);
         uint64_t grown = sl_mem_live() - live;
         mutate(&damaged);
         if (text_tokenizer_load(damaged.data, damaged.len, &tok, NULL) == SL_OK) {
@@ -175,27 +180,53 @@ static void damage_does_no_harm(const char *name)
             if (text_tokenizer_encode(tok, (struct text_input){TEXT, sizeof TEXT - 1},
                                       (struct text_input){0}, &cfg, &encoding, NULL) == SL_OK) {
                 for (size_t j = 0; j < encoding.n; j++)
-                    CHECK((uint64_t)encoding.ids[j] < text_tokenizer_n_vocab(tok));
+                    assert_true((uint64_t)encoding.ids[j] < text_tokenizer_n_vocab(tok));
             }
             text_encoding_done(&encoding);
             text_tokenizer_destroy(tok);
         }
-        CHECK(sl_mem_live() == live + grown);
+        assert_true(sl_mem_live() == live + grown);
     }
     sl_buf_done(&damaged);
     sl_buf_done(&json);
 }
 
-int main(void)
+static void test_texts_come_back(void **state)
 {
-    static const char *const KINDS[] = {"bert",        "roberta",     "modernbert", "clip",
-                                        "subword_bpe", "xlm_roberta", "deberta",    "gemma"};
-    prop_begin();
+    (void)state;
     texts_come_back("roberta");
+}
+
+static void test_truncation(void **state)
+{
+    (void)state;
     truncation_cuts_the_end("roberta");
     truncation_cuts_the_end("bert");
     truncation_cuts_the_end("xlm_roberta");
+}
+
+static void test_normal_forms(void **state)
+{
+    (void)state;
     normal_forms_agree();
-    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) damage_does_no_harm(KINDS[i]);
-    return 0;
+}
+
+static void test_damage(void **state)
+{
+    static const char *const kinds[] = {"bert",        "roberta",     "modernbert", "clip",
+                                        "subword_bpe", "xlm_roberta", "deberta",    "gemma"};
+    (void)state;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) damage_does_no_harm(kinds[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_texts_come_back),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_normal_forms),
+        cmocka_unit_test(test_damage),
+    };
+    prop_begin();
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
