@@ -208,15 +208,20 @@ static void put_usage(struct scrape *s, const struct gateway *gateway)
     struct usage_stats stats;
     if (!gateway->cfg.usage) return;
     usage_stats(gateway->cfg.usage, &stats);
-    put(s, "starlane_usage_rows_stored_total", "counter", "Rows of usage on disk.",
+    put(s, "starlane_usage_rows_stored_total", "counter", "Rows of usage in the database.",
         (double)stats.n_stored);
     put(s, "starlane_usage_rows_lost_total", "counter", "Rows that could not be stored.",
         (double)gateway->n_usage_failed);
-    put(s, "starlane_usage_rows_inline_total", "counter", "Rows that the loop stored itself.",
-        (double)stats.n_inline);
+    put(s, "starlane_usage_rows_journaled_total", "counter", "Rows that went to the journal first.",
+        (double)stats.n_journaled);
     put(s, "starlane_usage_commits_total", "counter", "Transactions they took.",
         (double)stats.n_commits);
-    put(s, "starlane_usage_rows_waiting", "gauge", "Rows on their way.", (double)stats.n_waiting);
+    put(s, "starlane_usage_rows_waiting", "gauge", "Rows that hold an answer back.",
+        (double)stats.n_waiting);
+    put(s, "starlane_usage_rows_pending", "gauge", "Rows not yet in the database.",
+        (double)stats.n_pending);
+    put(s, "starlane_usage_journal_bytes", "gauge", "Of the journal's files.",
+        (double)stats.journal_bytes);
 }
 
 void admin_metrics(struct call *call)

@@ -591,11 +591,13 @@ static bool submit_row(struct call *call)
     return status != SL_BUSY;
 }
 
-/* A full queue empties as the disk keeps up: rows that are stored let those that wait in. */
 static void on_row(void *arg, sl_status status, const struct sl_err *err)
 {
-    struct gateway *gateway = ((struct call *)arg)->gateway;
     settle(arg, status, err);
+}
+
+void gateway_save_rest(struct gateway *gateway)
+{
     for (bool room = true; room && gateway->unsaved;) {
         struct call *next = gateway->unsaved;
         gateway->unsaved = next->next_unsaved;

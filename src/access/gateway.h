@@ -49,5 +49,9 @@ struct http_server *gateway_server(struct gateway *gateway);
  * not wait. */
 void gateway_abort(struct gateway *gateway);
 
+/* The queue of rows of usage is no longer full: hands in those that it refused (usage_cfg's
+ * on_room). */
+void gateway_save_rest(struct gateway *gateway);
+
 /* Takes no more requests, lets those under way finish, then calls on_drained from the loop. */
 void gateway_drain(struct gateway *gateway, void (*on_drained)(void *ctx), void *ctx);

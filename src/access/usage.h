@@ -1,19 +1,22 @@
-/* usage.h: what every finished request used, one row each, stored before its client hears the end.
+/* usage.h: what every finished request used, one row each, kept before its client hears the end.
  * Floor: access.  Thread: a `struct usage` is driven by the loop thread and has two threads of its
  * own; functions that take a `struct db` run on that connection's thread.
  * Allocates: usage_create (all rows that may wait).
  *
  * The loop gives a row to usage_submit and holds the last bytes of the answer back until the row's
- * callback. At the end of its turn it stores the turn's rows itself, in one transaction that does
- * not wait for anything (usage_inline.h), and calls back. When that cannot be - the disk is to be
- * waited for, the database is locked, there are more than USAGE_INLINE_ROWS, the thread has rows of
- * earlier turns - they are the thread's, which takes all rows that wait (up to USAGE_BATCH_ROWS),
- * writes them in one transaction, and posts one completion for the whole batch to the loop: the
- * more requests there are, the more rows share a commit. A row whose callback said OK survives a
- * kill -9 at any moment; what a power cut may take is db.h's `sync`.
- * A row that the thread could not store (disk full, database locked for DB_BUSY_MS) is not tried
- * again: its callback gets the error, and the gateway decides whether the answer ends well without
- * it.
+ * callback. At the end of its turn it appends the turn's rows to a journal (usage_journal.h) with
+ * one write(2), and calls back: no row waits for a database, a lock or another thread. The thread
+ * gathers rows for USAGE_GATHER_NS, or until there are USAGE_LAZY_ROWS, and puts them into the
+ * table in one transaction, which also notes how far the journal is stored. What a kill -9 leaves
+ * in the journal is stored by the next start, or by a command that reads usage (usage_recover.h),
+ * each row once. A commit that fails is tried again until it does not: a row that was called back
+ * is never dropped.
+ * Without a journal - with DB_SYNC_FULL, when its disk is full, while rows of that kind still wait
+ * - rows are called back after their commit, by one completion for all rows of it. Such a row that
+ * the thread could not store (disk full, database locked for DB_BUSY_MS) is not tried again: its
+ * callback gets the error, and the gateway decides whether the answer ends well without it.
+ * Either way a row whose callback said OK survives a kill -9 at any moment; a power cut may take
+ * the last ones, but with DB_SYNC_FULL none.
  * A second thread moves the write-ahead log into the file (usage_checkpoint.h).
  *
  * The thread that stores rows also, once a second: takes changed API keys to the loop's `struct
@@ -34,7 +37,8 @@
 #define USAGE_MODEL_MAX 127
 #define USAGE_WORD_MAX 31          /* endpoint, finish reason */
 #define USAGE_BATCH_ROWS 1024      /* of one transaction: about 5 ms of work */
-#define USAGE_INLINE_ROWS 8        /* of one on the loop: some 40 us; more means the loop is late */
+#define USAGE_LAZY_ROWS 512        /* of the journal are not gathered any longer */
+#define USAGE_GATHER_NS 20000000   /* nor when the first of them waits so long */
 #define USAGE_QUEUE_ROWS 8192      /* default of rows_max: a second at 8,000 requests/s */
 #define USAGE_WAL_PAGES_STEP 32768 /* 32 MB of log: worth moving; less stalls more often */
 #define USAGE_WAL_PAGES_MAX 65536  /* 64 MB of log: the writer itself sees to it that it ends */
@@ -68,8 +72,8 @@ struct usage; /* opaque */
  * under way at a time at most. BUSY (loop_post's) is tried again within a second. */
 typedef sl_status (*usage_post_fn)(void *loop, void (*fn)(void *arg), void *arg);
 
-/* Asks the loop to call usage_turn_end at the end of this turn, or of the next when that is under
- * way. Called by the loop thread, once until then. */
+/* As at_turn_end asks the loop to call usage_turn_end at the end of this turn, or of the next when
+ * that is under way. Called by the loop thread, once until then. */
 typedef void (*usage_turn_fn)(void *loop);
 
 /* status OK: the row is stored. Else it is not, and err says why (err is never NULL). */
@@ -82,26 +86,30 @@ struct usage_cfg {
     int retain_days;   /* 0: rows are kept for ever */
     struct keys *keys; /* kept up to date; borrowed, the loop's; NULL: none */
     usage_post_fn post;
-    usage_turn_fn at_turn_end; /* NULL: the thread stores all rows, as with DB_SYNC_FULL */
-    void *loop;                /* for these two */
+    usage_turn_fn at_turn_end; /* NULL: there is no journal, as with DB_SYNC_FULL */
+    /* After usage_submit said BUSY: rows may be handed in again. NULL: nobody cares. */
+    usage_turn_fn on_room;
+    void *loop;            /* for these three */
+    int64_t journal_bytes; /* of a file, then comes the other; 0: USAGE_JOURNAL_STEP */
 };
 
-/* Opens the database and starts the thread. Keys are not loaded yet: that is keys_load's work.
- * What db_open says, NOMEM. */
+/* Opens the database, stores what journals still hold, and starts the thread. Keys are not loaded
+ * yet: that is keys_load's work. What db_open says, NOMEM. */
 SL_CHECK sl_status usage_create(const struct usage_cfg *cfg, struct usage **out,
                                 struct sl_err *err);
 
-/* Copies the row and returns at once. BUSY when rows_max rows wait: the disk does not keep up;
- * CANCELLED after usage_close. done is called only after OK. */
+/* Copies the row and returns at once. BUSY when rows_max rows wait: the disk does not keep up; what
+ * the last commit said when they wait because it failed; CANCELLED after usage_close. done is
+ * called only after OK. */
 SL_CHECK sl_status usage_submit(struct usage *usage, const struct usage_row *row,
                                 usage_done_fn done, void *arg);
 
-/* Stores the rows of this turn, or hands them to the thread. Their callbacks, and those that are due
- * of earlier ones, may run before it returns. */
+/* Writes the rows of this turn to the journal and calls back, or hands them to the thread. */
 void usage_turn_end(struct usage *usage);
 
-/* Stores what waits, ends the thread and calls the callbacks that are due, all before it returns.
- * Calls after the first do nothing. */
+/* Stores what waits, ends the thread and calls the callbacks that are due, all before it returns. A
+ * commit that fails is tried for some seconds; rows of the journal then stay there. Calls after the
+ * first do nothing. */
 void usage_close(struct usage *usage);
 
 /* Closes and frees. What was posted to the loop must have run or been dropped before: end the loop
@@ -110,12 +118,14 @@ void usage_destroy(struct usage *usage);
 
 struct usage_stats {
     uint64_t n_stored, n_failed; /* rows */
-    uint64_t n_inline;           /* of n_stored: by the loop itself */
-    uint64_t n_handed_over;      /* rows that the loop gave to the thread */
+    uint64_t n_journaled;        /* rows written to the journal */
+    uint64_t n_recovered;        /* rows that were found in journals at the start */
     uint64_t n_commits, n_checkpoints;
-    uint64_t n_errors; /* failures beside rows: keys not read, checkpoint, sweep */
-    size_t n_waiting;  /* rows accepted whose callback has not run */
-    int64_t wal_bytes;
+    uint64_t
+        n_errors;     /* failures that cost no row: its commit is tried again, or no row is in it */
+    size_t n_waiting; /* rows accepted whose callback has not run */
+    size_t n_pending; /* rows that the thread has not stored yet */
+    int64_t journal_bytes, wal_bytes;
 };
 void usage_stats(struct usage *usage, struct usage_stats *out);
 /* The latest failure, for the log; status OK when there was none. */

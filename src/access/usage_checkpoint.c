@@ -102,14 +102,6 @@ uint64_t checkpointer_n_moves(struct checkpointer *c)
     return n;
 }
 
-bool checkpointer_is_moving(struct checkpointer *c)
-{
-    pthread_mutex_lock(&c->lock);
-    bool moving = c->wanted;
-    pthread_mutex_unlock(&c->lock);
-    return moving;
-}
-
 static void wake(struct checkpointer *c, int64_t n_pages)
 {
     c->moved = n_pages;

@@ -26,6 +26,3 @@ SL_CHECK sl_status checkpointer_step(struct checkpointer *c, struct db *db, int6
                                      bool idle, struct sl_err *err);
 
 uint64_t checkpointer_n_moves(struct checkpointer *c);
-
-/* Its thread moves the log now, or is about to. Any thread. */
-bool checkpointer_is_moving(struct checkpointer *c);

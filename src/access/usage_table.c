@@ -1,5 +1,6 @@
 /* usage_table.c: rows of usage in the database: one in, sums out, old ones into daily sums. */
 #include "access/usage_int.h"
+#include "access/usage_journal.h"
 #include "base/buf.h"
 #include "grid/db.h"
 
@@ -50,14 +51,106 @@ sl_status usage_insert(struct db_stmt *stmt, const struct usage_row *row, struct
     return db_run(stmt, err);
 }
 
-sl_status usage_store(struct db *db, struct db_stmt *insert, const struct usage_ring *ring,
-                      uint64_t from, uint64_t to, struct sl_err *err)
+/* --- rows of a journal --- */
+
+sl_status usage_writer_init(struct usage_writer *writer, struct db *db, struct sl_err *err)
 {
-    sl_status status = db_begin(db, err);
+    *writer = (struct usage_writer){.db = db};
+    sl_status status = usage_prepare_insert(db, &writer->insert, err);
+    if (status == SL_OK)
+        status =
+            db_prepare(db, "SELECT applied FROM usage_journals WHERE name = ?1 AND identity = ?2",
+                       &writer->applied, err);
+    if (status == SL_OK)
+        status = db_prepare(db,
+                            "INSERT OR REPLACE INTO usage_journals(name, identity, applied)"
+                            " VALUES(?1, ?2, ?3)",
+                            &writer->mark, err);
+    return status;
+}
+
+void usage_writer_done(struct usage_writer *writer)
+{
+    db_finalize(writer->insert);
+    db_finalize(writer->applied);
+    db_finalize(writer->mark);
+    *writer = (struct usage_writer){0};
+}
+
+sl_status usage_applied(struct usage_writer *writer, const char *name, uint64_t identity,
+                        uint64_t *out, struct sl_err *err)
+{
+    bool row;
+    db_bind_text(writer->applied, 1, name);
+    db_bind_int(writer->applied, 2, (int64_t)identity);
+    sl_status status = db_step(writer->applied, &row, err);
     if (status != SL_OK) return status;
+    *out = row ? (uint64_t)db_column_int(writer->applied, 0) : 0;
+    db_reset(writer->applied);
+    return SL_OK;
+}
+
+sl_status usage_mark(struct usage_writer *writer, const char *name, uint64_t identity, uint64_t seq,
+                     struct sl_err *err)
+{
+    db_bind_text(writer->mark, 1, name);
+    db_bind_int(writer->mark, 2, (int64_t)identity);
+    db_bind_int(writer->mark, 3, (int64_t)seq);
+    return db_run(writer->mark, err);
+}
+
+/* How far each file is stored: before and after the rows of a transaction. */
+struct progress {
+    uint64_t applied, seq;
+};
+
+static sl_status read_progress(struct usage_writer *writer, const struct usage_journal *journal,
+                               struct progress progress[2], struct sl_err *err)
+{
+    sl_status status = SL_OK;
+    for (int i = 0; status == SL_OK && i < 2; i++) {
+        const char *name = usage_journal_file_name(journal, i);
+        status = usage_applied(writer, name, usage_journal_identity(journal, i),
+                               &progress[i].applied, err);
+        progress[i].seq = progress[i].applied;
+    }
+    return status;
+}
+
+static sl_status write_progress(struct usage_writer *writer, const struct usage_journal *journal,
+                                const struct progress progress[2], struct sl_err *err)
+{
+    sl_status status = SL_OK;
+    for (int i = 0; status == SL_OK && i < 2; i++)
+        if (progress[i].seq > progress[i].applied)
+            status = usage_mark(writer, usage_journal_file_name(journal, i),
+                                usage_journal_identity(journal, i), progress[i].seq, err);
+    return status;
+}
+
+static sl_status store_slot(struct usage_writer *writer, const struct usage_slot *slot,
+                            struct progress progress[2], struct sl_err *err)
+{
+    if (slot->settled) return SL_OK;
+    if (slot->file) {
+        struct progress *of = &progress[slot->file - 1];
+        if (slot->seq <= of->applied) return SL_OK; /* by a commit that said it had failed */
+        of->seq = slot->seq;
+    }
+    return usage_insert(writer->insert, &slot->row, err);
+}
+
+sl_status usage_store(struct usage_writer *writer, const struct usage_ring *ring, uint64_t from,
+                      uint64_t to, const struct usage_journal *journal, struct sl_err *err)
+{
+    struct progress progress[2] = {0};
+    sl_status status = db_begin(writer->db, err);
+    if (status != SL_OK) return status;
+    if (journal) status = read_progress(writer, journal, progress, err);
     for (uint64_t i = from; status == SL_OK && i < to; i++)
-        status = usage_insert(insert, &usage_slot_at(ring, i)->row, err);
-    return db_end(db, status, err);
+        status = store_slot(writer, usage_slot_at(ring, i), progress, err);
+    if (status == SL_OK && journal) status = write_progress(writer, journal, progress, err);
+    return db_end(writer->db, status, err);
 }
 
 /* The columns of usage_daily after its key, in the order of the table; and a row of `usage` as such

@@ -218,6 +218,7 @@ int cmd_usage(int argc, char **argv)
     sl_buf_init(&out, REPORT_BYTES_MAX);
     sl_status status = query_of(&o, &query, &err);
     if (status == SL_OK) status = state_db_open(&db, &err);
+    if (status == SL_OK) status = state_db_take_usage(db, &err);
     if (status == SL_OK)
         status = o.json ? print_json(db, &query, &out, &err) : print_table(db, &query, &out, &err);
     db_close(db);

@@ -96,6 +96,12 @@ static void at_turn_end(void *ctx)
     loop_queue_task(service->loop, &service->store_usage);
 }
 
+static void on_room(void *ctx)
+{
+    struct service *service = ctx;
+    if (service->gateway) gateway_save_rest(service->gateway);
+}
+
 static void store_usage(void *ctx)
 {
     usage_turn_end(((struct service *)ctx)->usage);
@@ -120,6 +126,7 @@ static sl_status open_usage(struct service *s, struct sl_err *err)
                                   .keys = s->keys,
                                   .post = post,
                                   .at_turn_end = at_turn_end,
+                                  .on_room = on_room,
                                   .loop = s};
     s->store_usage = (struct loop_task){.fn = store_usage, .ctx = s};
     return usage_create(&usage_cfg, &s->usage, err);

@@ -45,8 +45,6 @@ static sl_status status_of(int rc)
 sl_status db_fail(struct db *db, int rc, const char *doing, struct sl_err *err)
 {
     sl_status status = status_of(rc);
-    if (db->never_waits && (status == SL_BUSY || rc == SQLITE_IOERR_FSYNC))
-        return sl_err_set(err, SL_BUSY, "%s: %s: would have to wait", db->path, doing);
     if (status == SL_CORRUPT)
         return sl_err_set(err, status,
                           "%s: the file is damaged or no database (%s); move it away, or put a "
@@ -222,31 +220,6 @@ static sl_status use_wal(struct db *db, struct sl_err *err)
     return rc == SQLITE_OK ? SL_OK : db_fail(db, rc, "open", err);
 }
 
-static int refuse_sync(sqlite3_file *file, int flags)
-{
-    (void)file;
-    (void)flags;
-    return SQLITE_IOERR_FSYNC;
-}
-
-/* The log's first commit calls xSync after the header; to SQLite, a refusal is a disk that failed:
- * it undoes the transaction, and the next writer writes the header again. The file itself, with a
- * changed table of methods, is the one place where this can be told from other commits. */
-static sl_status refuse_waits(struct db *db, struct sl_err *err)
-{
-    sqlite3_file *log = NULL;
-    int rc = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-    if (rc != SQLITE_OK) return db_fail(db, rc, "open", err);
-    if (!log || !log->pMethods)
-        return sl_err_set(err, SL_INTERNAL, "%s: the log is not open", db->path);
-    db->log_methods = *log->pMethods;
-    db->log_methods.xSync = refuse_sync;
-    log->pMethods = &db->log_methods;
-    sqlite3_busy_timeout(db->handle, 0);
-    db->never_waits = true;
-    return SL_OK;
-}
-
 static sl_status set_up(struct db *db, const struct db_cfg *cfg, struct sl_err *err)
 {
     sqlite3_extended_result_codes(db->handle, 1);
@@ -266,9 +239,7 @@ static sl_status set_up(struct db *db, const struct db_cfg *cfg, struct sl_err *
             db, cfg->sync == DB_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL",
             err);
     if (status == SL_OK) status = db_migrate(db, db_schema_steps, db_schema_n_steps, err);
-    if (status == SL_OK && (cfg->own_checkpoints || cfg->never_wait))
-        sqlite3_wal_hook(db->handle, on_commit, db);
-    if (status == SL_OK && cfg->never_wait) status = refuse_waits(db, err);
+    if (status == SL_OK && cfg->own_checkpoints) sqlite3_wal_hook(db->handle, on_commit, db);
     return status;
 }
 

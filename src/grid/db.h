@@ -29,11 +29,6 @@ enum db_sync { DB_SYNC_NORMAL, DB_SYNC_FULL };
 struct db_cfg {
     enum db_sync sync;
     bool own_checkpoints; /* the caller calls db_checkpoint; else commits do it now and then */
-    /* For a thread that must not stand still, and DB_SYNC_NORMAL: once open, the connection waits
-     * neither for another writer nor for the disk. What would have to is undone and BUSY, and is
-     * another connection's to do, as are checkpoints; a commit is then no more than writes to the
-     * page cache. */
-    bool never_wait;
 };
 
 /* Opens the file, creates it (mode 0600) and its folder (0700) as needed, and brings the schema to

@@ -8,8 +8,6 @@ struct db {
     sqlite3 *handle;
     int64_t wal_pages;
     sqlite3_stmt *begin, *commit; /* kept: parsing them anew took a fifth of a small transaction */
-    bool never_waits;
-    sqlite3_io_methods log_methods; /* of a connection that never waits */
     char path[];
 };
 

@@ -47,7 +47,14 @@
     " joules_modelled REAL NOT NULL, n_modelled INTEGER NOT NULL," \
     " PRIMARY KEY(day, key_id, model, endpoint)) STRICT, WITHOUT ROWID;"
 
+/* How far each file of access/usage_journal.h is stored. */
+#define JOURNALS_TABLE \
+    "CREATE TABLE usage_journals(" \
+    " name TEXT PRIMARY KEY NOT NULL, identity INTEGER NOT NULL, applied INTEGER NOT NULL)" \
+    " STRICT, WITHOUT ROWID;"
+
 const char *const db_schema_steps[] = {
     KEYS_TABLE USAGE_TABLES,
+    JOURNALS_TABLE,
 };
 const int db_schema_n_steps = sizeof db_schema_steps / sizeof *db_schema_steps;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define POSTS_PER_LOCK 64 /* calls taken out of the ring at a time, on the stack */
+#define RUNS_PER_TURN 2   /* of a task, or two of them could keep the loop here for ever */
 #define NS_PER_US 1000
 #define US_PER_S 1000000
 
@@ -45,6 +46,7 @@ struct loop {
     uint64_t turn;  /* the number of this one */
     /* tasks: of the next turn; tasks_running: of this one */
     struct task_list tasks, tasks_running;
+    const struct loop_task *running; /* may be gone already: only to compare */
     atomic_bool stop;
     struct inbox inbox;
 };
@@ -216,7 +218,9 @@ static void run_tasks(struct loop *loop)
     for (struct loop_task *task; (task = loop->tasks_running.head);) {
         loop->tasks_running.head = task->next;
         task->queued = false;
+        task->n_runs = task->turn == loop->turn ? task->n_runs + 1 : 1;
         task->turn = loop->turn;
+        loop->running = task;
         task->fn(task->ctx);
     }
     loop->in_tasks = false;
@@ -266,7 +270,9 @@ int64_t loop_now_ns(struct loop *loop)
 void loop_queue_task(struct loop *loop, struct loop_task *task)
 {
     if (task->queued) return;
-    bool now = loop->in_tasks && task->turn != loop->turn;
+    bool again = task->turn == loop->turn;
+    bool now =
+        loop->in_tasks && (!again || (task != loop->running && task->n_runs < RUNS_PER_TURN));
     struct task_list *list = now ? &loop->tasks_running : &loop->tasks;
     task->queued = true;
     task->next = NULL;

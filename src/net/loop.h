@@ -22,14 +22,16 @@ typedef void (*loop_fn)(void *ctx);
 typedef void (*loop_watch_fn)(void *ctx, unsigned ready); /* LOOP_READ and/or LOOP_WRITE */
 
 /* A call to be made at the end of the turn; lives in the caller's storage. Zero it but for fn and
- * ctx. A task that another one queues runs in the same turn, but none runs twice in a turn: then it
- * runs in the next, which does not wait. */
+ * ctx. A task that another one queues runs in the same turn, once more if it has run already: an
+ * answer whose row a task has stored leaves at once. What is queued after that, or by the task
+ * itself, runs in the next turn, which does not wait. */
 struct loop_task {
     loop_fn fn;
     void *ctx;
     struct loop_task *next; /* the loop's, as what follows */
     bool queued;
     uint64_t turn; /* it ran in last */
+    int n_runs;    /* in that turn */
 };
 
 /* A loop that takes up to n_posts_max calls from other threads that it has not made yet

@@ -260,6 +260,8 @@ def test_usage_is_stored_before_the_answer_ends(serve, starlane, tmp_path):
                 pass
         else:
             response.read(1)
+        [total] = starlane.json("usage", "--by", "total", "--json")  # waits for what is journaled
+        assert total["requests"] == before + 1
         [row] = rows(home)[before:]
         connection.close()
         assert row["request_id"] == response.getheader("X-Starlane-Request-Id")
@@ -267,8 +269,8 @@ def test_usage_is_stored_before_the_answer_ends(serve, starlane, tmp_path):
         assert (row["http_status"], row["prompt_tokens"], row["completion_tokens"]) == (200, 5, 30)
         assert 0 <= row["queue_us"] <= row["first_token_us"] <= row["total_us"]
     service.post("/v1/embeddings", {"model": model, "input": "abc"})
-    assert rows(home)[-1]["endpoint"] == "/v1/embeddings"
     [total] = starlane.json("usage", "--by", "total", "--json")
+    assert rows(home)[-1]["endpoint"] == "/v1/embeddings"
     assert (total["requests"], total["prompt_tokens"], total["completion_tokens"]) == (3, 13, 60)
 
 
@@ -305,9 +307,10 @@ def test_killing_the_service_loses_no_row_that_was_acknowledged(serve, starlane,
         for future in futures:
             future.result()
     service.process.wait()
-    stored = {row["request_id"] for row in rows(tmp_path / "home")}
-    assert set(seen) <= stored
-    assert sum(row["requests"] for row in starlane.json("usage", "--json")) == len(stored)
+    n_requests = sum(row["requests"] for row in starlane.json("usage", "--json"))
+    stored = [row["request_id"] for row in rows(tmp_path / "home")]
+    assert set(seen) <= set(stored)
+    assert n_requests == len(stored) == len(set(stored))
 
 
 # --- keys and exposure ---

@@ -261,59 +261,16 @@ static void the_log_is_counted_and_moved(void **state)
     db_close(db);
 }
 
-static struct db *open_hasty_db(void)
-{
-    const struct db_cfg cfg = {.never_wait = true};
-    struct db *db = NULL;
-    struct sl_err err = SL_ERR_INIT;
-    if (db_open(temp_path("state.db"), &cfg, &db, &err) != SL_OK) fail_msg("%s", err.text);
-    return db;
-}
-
-static sl_status insert(struct db *db, struct sl_err *err)
-{
-    sl_status status = db_begin(db, err);
-    if (status != SL_OK) return status;
-    return db_end(db, db_exec(db, "INSERT INTO t VALUES(1)", err), err);
-}
-
-static void who_never_waits_does_not_wait_for_a_lock(void **state)
+static void an_older_database_is_upgraded_in_place(void **state)
 {
     (void)state;
-    struct sl_err err = SL_ERR_INIT;
-    struct db *db = open_db("state.db"), *hasty = open_hasty_db();
-    exec(db, "CREATE TABLE t(x)");
-    assert_int_equal(db_begin(db, NULL), SL_OK);
-    assert_int_equal(insert(hasty, &err), SL_BUSY);
-    assert_non_null(strstr(err.text, "wait"));
-    assert_int_equal(db_end(db, SL_OK, NULL), SL_OK);
-    assert_int_equal(insert(hasty, NULL), SL_OK);
-    db_close(hasty);
+    struct db *db = open_db("state.db");
+    exec(db, "INSERT INTO usage_daily VALUES(1,'','m','e',1,0,7,0,0,0,0,0,0,0,0,0.0,0,0.0,0)");
+    exec(db, "DROP TABLE usage_journals; PRAGMA user_version=1");
     db_close(db);
-}
-
-/* A log that begins anew is for others; until then what was refused leaves no trace. */
-static void who_never_waits_does_not_wait_for_the_disk(void **state)
-{
-    (void)state;
-    struct db *hasty = open_hasty_db(), *db = open_db("state.db");
-    exec(db, "CREATE TABLE t(x)");
-    for (int i = 0; i < 3; i++) {
-        int64_t n = query(db, "SELECT count(*) FROM t");
-        assert_int_equal(insert(hasty, NULL), SL_OK);
-        assert_int_equal(db_checkpoint(db, NULL), SL_OK);
-        assert_int_equal(insert(hasty, NULL), SL_BUSY);
-        assert_int_equal(insert(hasty, NULL), SL_BUSY);
-        assert_int_equal(query(hasty, "SELECT count(*) FROM t"), n + 1);
-        assert_int_equal(insert(db, NULL), SL_OK);
-        assert_int_equal(query(hasty, "SELECT count(*) FROM t"), n + 2);
-    }
-    assert_int_equal(insert(hasty, NULL), SL_OK);
-    db_close(db);
-    db_close(hasty);
     db = open_db("state.db");
-    assert_int_equal(query(db, "SELECT count(*) FROM t"), 7);
-    assert_int_equal(db_verify(db, NULL), SL_OK);
+    assert_int_equal(query(db, "SELECT count(*) FROM usage_journals"), 0);
+    assert_int_equal(query(db, "SELECT prompt_tokens FROM usage_daily"), 7);
     db_close(db);
 }
 
@@ -414,8 +371,7 @@ int main(void)
         IN_FOLDER(failures_have_their_status),
         IN_FOLDER(a_failed_transaction_leaves_nothing),
         IN_FOLDER(the_log_is_counted_and_moved),
-        IN_FOLDER(who_never_waits_does_not_wait_for_a_lock),
-        IN_FOLDER(who_never_waits_does_not_wait_for_the_disk),
+        IN_FOLDER(an_older_database_is_upgraded_in_place),
         IN_FOLDER(open_survives_every_lost_allocation),
         IN_FOLDER(processes_may_open_and_write_at_once),
         IN_FOLDER(a_second_connection_leaves_the_first_its_locks),

@@ -1,6 +1,7 @@
-/* usage_kill_test.c: kill -9 at any moment loses no acknowledged row. A child stores rows and
- * writes a row's number to a pipe once its callback said OK; it is killed, and the rows are
- * counted. */
+/* usage_kill_test.c: kill -9 at any moment loses no acknowledged row, and stores none twice. A child
+ * stores rows and writes a row's number to a pipe once its callback said OK; it is killed, what it
+ * left in its journal is stored - by the next child, or by a process that is killed in turn - and
+ * the rows are counted. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,14 +14,15 @@
 #include <unistd.h>
 
 #include "access/usage.h"
+#include "access/usage_recover.h"
 #include "support/post_box.h"
 #include "support/prop.h"
 #include "support/temp_dir.h"
 
 #define N_KILLS 50
-#define N_AT_ONCE 20  /* at most so many rows are submitted in one turn */
-#define N_SURELY 200  /* of so many acknowledged rows, the loop stored some itself */
-#define ACKED_MAX 400 /* the child is killed after at most so many acknowledged rows */
+#define N_AT_ONCE 20       /* at most so many rows are submitted in one turn */
+#define JOURNAL_BYTES 8192 /* some 60 rows: the files are changed all the time */
+#define ACKED_MAX 400      /* the child is killed after at most so many acknowledged rows */
 
 static int pipe_out = -1;
 static int64_t n_acked;
@@ -46,14 +48,13 @@ static bool has_acked(void *arg)
     return n_acked >= *(int64_t *)arg;
 }
 
-/* Turns of up to USAGE_INLINE_ROWS rows are stored by the loop, longer ones by the thread. */
 static void end_turn(struct usage *usage)
 {
     struct usage_stats stats;
     if (turn_asked) usage_turn_end(usage);
     turn_asked = false;
     usage_stats(usage, &stats);
-    if (n_acked > N_SURELY && (!stats.n_inline || !stats.n_handed_over)) _exit(6);
+    if (n_acked > 0 && !stats.n_journaled) _exit(6);
 }
 
 /* Stores rows numbered from `next` until it is killed. */
@@ -64,6 +65,7 @@ static void store_for_ever(int64_t next)
                                   .post = post_box_post,
                                   .at_turn_end = at_turn_end,
                                   .loop = box,
+                                  .journal_bytes = JOURNAL_BYTES,
                                   .retain_days = 30};
     struct usage *usage = NULL;
     int64_t wanted = 0;
@@ -87,6 +89,26 @@ static size_t read_acked(int fd, int64_t *numbers, size_t n, size_t n_max)
     return n;
 }
 
+/* A process that is killed while it stores what is left in journals; or not. */
+static void recover(bool kill_it)
+{
+    struct usage_recovery recovery;
+    struct db *db = NULL;
+    int status;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (db_open(temp_path("state.db"), NULL, &db, NULL) != SL_OK) _exit(1);
+        if (usage_recover(db, temp_path("state.db"), NULL, &recovery, NULL) != SL_OK) _exit(2);
+        db_close(db);
+        _exit(0);
+    }
+    for (size_t spin = kill_it ? prop_draw(3000000) : 0; spin > 0; spin--) __asm__ volatile("");
+    if (kill_it) assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!kill_it) assert_int_equal(status, 0);
+}
+
 static void assert_stored(const int64_t *numbers, size_t n)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -95,6 +117,11 @@ static void assert_stored(const int64_t *numbers, size_t n)
     bool row;
     if (db_open(temp_path("state.db"), NULL, &db, &err) != SL_OK) fail_msg("%s", err.text);
     if (db_verify(db, &err) != SL_OK) fail_msg("%s", err.text);
+    int64_t n_twice = -1;
+    assert_int_equal(db_query_int(db, "SELECT count(*) - count(DISTINCT prompt_tokens) FROM usage",
+                                  &n_twice, NULL),
+                     SL_OK);
+    assert_int_equal(n_twice, 0);
     assert_int_equal(
         db_prepare(db, "SELECT count(*) FROM usage WHERE prompt_tokens = ?1", &stmt, NULL), SL_OK);
     assert_int_equal(db_exec(db, "CREATE INDEX IF NOT EXISTS number ON usage(prompt_tokens)", NULL),
@@ -133,6 +160,8 @@ static int64_t run_and_kill(int64_t next, size_t *n_seen)
     assert_true(WIFSIGNALED(status));
     n = read_acked(ends[0], numbers, n, n_max);
     close(ends[0]);
+    while (prop_draw(2) == 0) recover(true);
+    recover(false);
     assert_stored(numbers, n);
     *n_seen += n;
     return n > 0 ? numbers[n - 1] + N_AT_ONCE + 1 : next + N_AT_ONCE + 1;

@@ -17,12 +17,10 @@
 
 #define DAY_MS INT64_C(86400000)
 
-/* Every test is run with a thread that stores all rows, and with a loop that stores what it can. */
-static bool with_turns;
-
+/* There is no journal here (that is usage_lazy_test.c): all rows are stored by the thread. */
 static void open_fixture(struct usage_fixture *f, struct usage_cfg cfg)
 {
-    usage_fixture_open(f, cfg, with_turns);
+    usage_fixture_open(f, cfg, false);
 }
 
 static void rows_are_stored_before_their_callback(void **state)
@@ -52,8 +50,7 @@ static void rows_are_stored_before_their_callback(void **state)
     assert_int_equal(stats.n_stored, 100);
     assert_in_range(stats.n_commits, 11, 100);
     assert_int_equal(stats.n_waiting, 0);
-    assert_int_equal(stats.n_inline + stats.n_handed_over, 100);
-    assert_int_equal(stats.n_inline > 0, with_turns);
+    assert_int_equal(stats.n_journaled, 0);
     usage_fixture_close(&f);
 }
 
@@ -275,11 +272,6 @@ static void old_rows_are_swept_by_the_thread(void **state)
     usage_fixture_close(&f);
 }
 
-static void no_turns(void *loop)
-{
-    (void)loop;
-}
-
 static void creation_survives_every_lost_allocation(void **state)
 {
     (void)state;
@@ -288,7 +280,6 @@ static void creation_survives_every_lost_allocation(void **state)
     const struct usage_cfg cfg = {
         .path = temp_path("state.db"),
         .post = post_box_post,
-        .at_turn_end = with_turns ? no_turns : NULL,
         .loop = box,
         .rows_max = 4,
     };
@@ -325,7 +316,5 @@ int main(void)
         IN_FOLDER(old_rows_are_swept_by_the_thread),
         IN_FOLDER(creation_survives_every_lost_allocation),
     };
-    int n_failed = cmocka_run_group_tests_name("thread", tests, NULL, NULL);
-    with_turns = true;
-    return n_failed + cmocka_run_group_tests_name("turns", tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
