@@ -555,7 +555,10 @@ static void *run_thread(void *arg)
 {
     struct usage *usage = arg;
     int64_t next_ns = sl_now_ns();
-    if (!usage->journal) sl_thread_wake_soon(); /* answers wait for it */
+    if (usage->journal)
+        sl_thread_stand_back(); /* the rows are on record already */
+    else
+        sl_thread_wake_soon(); /* answers wait for it */
     for (struct work work; work = wait_for_work(usage, next_ns), !work.end;) {
         if (work.from < work.to) {
             store_batch(usage, work.from, work.to);

@@ -5,7 +5,13 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
+
+#define KEEP_BUFFER_BYTES (32 << 20) /* larger ones come from the kernel; glibc's own limit */
+#define KEEP_BYTES (64 << 20)
 
 static _Atomic uint64_t n_live;
 
@@ -103,4 +109,12 @@ bool sl_mem_fail_hit(void)
 uint64_t sl_mem_live(void)
 {
     return atomic_load_explicit(&n_live, memory_order_relaxed);
+}
+
+void sl_mem_keep_buffers(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, KEEP_BUFFER_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
+#endif
 }

@@ -15,6 +15,12 @@ void sl_free(void *p);                                      /* NULL is fine */
 char *sl_strdup(const char *s);
 char *sl_memdup(const void *p, size_t n_bytes); /* adds a NUL after n_bytes */
 
+/* For a process that takes large buffers again and again: those it frees stay with it, 64 MiB of
+ * them at most, instead of going back to the kernel, which would clear every page anew for the next
+ * one: a request with a tensor of 2 MB passes through half a dozen such buffers. With another C
+ * library than glibc it does nothing. */
+void sl_mem_keep_buffers(void);
+
 /* Fault injection for tests: allocation number `nth` from now (1 = the next) fails, and with
  * `forever` all after it. nth 0 switches it off. */
 void sl_mem_fail_at(uint64_t nth, bool forever);

@@ -1,10 +1,11 @@
 /* cmd_serve.c: `starlane serve`: the service on one machine. */
+#include "base/mem.h"
 #include "base/duration.h"
 #include "base/mem.h"
 #include "cli/commands.h"
 #include "cli/service.h"
 #include <limits.h>
-#include <malloc.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +20,6 @@ struct options {
 #define FIELD(field) offsetof(struct options, field)
 #define PARALLEL_MAX 1024
 #define QUEUE_MAX 100000
-#define HEAP_BLOCK_MAX (1 << 20) /* larger ones are mapped, and unmapped when freed */
 
 static const struct sl_opt opts[] = {
     {"host", 'H', SL_OPT_STRING, FIELD(host), 0, 0, "ADDRESS", NULL, "127.0.0.1",
@@ -168,8 +168,7 @@ int cmd_serve(int argc, char **argv)
     char home[PATH_MAX];
     int exit_code;
     if (!cli_parse(&cmd_serve_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
-    /* What waits for slow readers is megabytes that come and go: glibc would keep them. */
-    mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_MAX);
+    sl_mem_keep_buffers();
     sl_status status = read_spans(&o, &spans, &err);
     if (status != SL_OK) return cli_fail(&cmd_serve_spec, &err);
     fill(&o, &spans, &cfg);

@@ -1,5 +1,6 @@
 /* cmd_worker.c: `starlane worker`: the process that holds one loaded model. Agents start it; people
  * see it in ps, so it is not among the commands that help lists. */
+#include "base/mem.h"
 #include "cli/commands.h"
 #include "exec/worker_child.h"
 #include <sys/stat.h>
@@ -32,6 +33,7 @@ int cmd_worker(int argc, char **argv)
         (void)sl_err_set(&err, SL_INVALID, "is started by other commands, such as serve");
         return cli_fail(&cmd_worker_spec, &err);
     }
+    sl_mem_keep_buffers();
     worker_child_settle(args.n ? args.v[0] : "worker");
     sl_status status = worker_child_run(WORKER_FD, &err);
     return status == SL_OK ? CLI_OK : cli_fail(&cmd_worker_spec, &err);
