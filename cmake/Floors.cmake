@@ -54,7 +54,7 @@ starlane_floor(grid LINKS starlane_exec starlane_sched starlane_net starlane_bas
 starlane_floor(access LINKS starlane_grid starlane_exec starlane_sched starlane_net starlane_base
     starlane::crypto)
 starlane_floor(cli LINKS starlane_access starlane_grid starlane_exec starlane_sched starlane_net
-    starlane_base starlane::edit)
+    starlane_base starlane::edit starlane::cyaml)
 foreach(floor exec grid access cli)
     get_target_property(type starlane_${floor} TYPE)
     if(type STREQUAL "STATIC_LIBRARY")

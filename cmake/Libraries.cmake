@@ -30,6 +30,7 @@ starlane_library(nghttp2 nghttp2/nghttp2.h nghttp2 libnghttp2-dev)
 starlane_library(sqlite sqlite3.h sqlite3 libsqlite3-dev)
 starlane_library(protobuf_c protobuf-c/protobuf-c.h protobuf-c libprotobuf-c-dev)
 starlane_library(turbojpeg turbojpeg.h turbojpeg libturbojpeg0-dev)
+starlane_library(cyaml cyaml/cyaml.h cyaml libcyaml-dev)
 starlane_library(png png.h png libpng-dev)
 find_program(STARLANE_PROTOC_C protoc-c REQUIRED)
 # Only the tests use it; without it the tests are not built.

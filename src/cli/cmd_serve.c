@@ -1,5 +1,4 @@
 /* cmd_serve.c: `starlane serve`: the service on one machine. */
-#include "base/mem.h"
 #include "base/duration.h"
 #include "base/mem.h"
 #include "cli/commands.h"

@@ -6,27 +6,17 @@
 #include <string.h>
 
 static const struct cli_command commands[] = {
-    {&cmd_serve_spec, cmd_serve},
-    {&cmd_run_spec, cmd_run},
-    {&cmd_chat_spec, cmd_chat},
-    {&cmd_infer_spec, cmd_infer},
-    {&cmd_ps_spec, cmd_ps},
-    {&cmd_stop_spec, cmd_stop},
-    {&cmd_bench_spec, cmd_bench},
-    {&cmd_pull_spec, cmd_pull},
-    {&cmd_import_spec, cmd_import},
-    {&cmd_list_spec, cmd_list},
-    {&cmd_show_spec, cmd_show},
-    {&cmd_cp_spec, cmd_cp},
-    {&cmd_rm_spec, cmd_rm},
-    {&cmd_tokenize_spec, cmd_tokenize},
-    {&cmd_keys_spec, cmd_keys},
-    {&cmd_usage_spec, cmd_usage},
-    {&cmd_doctor_spec, cmd_doctor},
-    {&cmd_debug_spec, cmd_debug},
-    {&cmd_help_spec, cmd_help},
-    {&cmd_version_spec, cmd_version},
-    {NULL, NULL},
+    {&cmd_serve_spec, cmd_serve},     {&cmd_run_spec, cmd_run},
+    {&cmd_chat_spec, cmd_chat},       {&cmd_infer_spec, cmd_infer},
+    {&cmd_ps_spec, cmd_ps},           {&cmd_stop_spec, cmd_stop},
+    {&cmd_bench_spec, cmd_bench},     {&cmd_pull_spec, cmd_pull},
+    {&cmd_import_spec, cmd_import},   {&cmd_list_spec, cmd_list},
+    {&cmd_show_spec, cmd_show},       {&cmd_cp_spec, cmd_cp},
+    {&cmd_rm_spec, cmd_rm},           {&cmd_tokenize_spec, cmd_tokenize},
+    {&cmd_keys_spec, cmd_keys},       {&cmd_usage_spec, cmd_usage},
+    {&cmd_sim_spec, cmd_sim},         {&cmd_doctor_spec, cmd_doctor},
+    {&cmd_debug_spec, cmd_debug},     {&cmd_help_spec, cmd_help},
+    {&cmd_version_spec, cmd_version}, {NULL, NULL},
 };
 
 /* Commands that other commands start: no list, help or suggestion shows them. */

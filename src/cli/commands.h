@@ -9,6 +9,7 @@ extern const struct sl_command cmd_doctor_spec, cmd_debug_spec, cmd_help_spec, c
 extern const struct sl_command cmd_infer_spec, cmd_keys_spec, cmd_usage_spec;
 extern const struct sl_command cmd_pull_spec, cmd_import_spec, cmd_list_spec, cmd_cp_spec;
 extern const struct sl_command cmd_rm_spec;
+extern const struct sl_command cmd_sim_spec;
 extern const struct sl_command cmd_worker_spec;
 
 int cmd_serve(int argc, char **argv);
@@ -31,4 +32,5 @@ int cmd_doctor(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+int cmd_sim(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
