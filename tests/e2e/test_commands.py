@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT
 
 COMMANDS = ["serve", "run", "chat", "infer", "ps", "stop", "bench", "pull", "import", "list", "show",
-            "cp", "rm", "tokenize", "keys", "usage", "doctor", "debug", "help", "version"]
+            "cp", "rm", "tokenize", "keys", "usage", "sim", "doctor", "debug", "help", "version"]
 
 
 def test_help_lists_every_command(starlane):
