@@ -1,15 +1,15 @@
-/* db.h: the embedded database of one machine, $STARLANE_HOME/state.db, and the only way to it: what
- * is kept there survives a kill -9 of the process at any moment.
- * Floor: grid.  Thread: a connection and its statements belong to one thread at a time.  Allocates:
- * db_open and db_prepare; SQLite keeps its own memory besides.
- * Invariant: an open connection has this program's schema (migrated by user_version), a write-ahead
- * log, a busy timeout and foreign keys; the file can be read by its owner only. Several processes
- * and threads may each hold connections at once: one writes at a time, readers never wait.
- * Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): a commit is in the kernel's
- * page cache when it returns, so no death of the process loses it. DB_SYNC_NORMAL may lose the last
- * commits, never the database, when the power goes; DB_SYNC_FULL waits for the disk at each commit.
- * With either, the first commit of a log that begins anew waits for the disk: its header must not be
- * written after what follows it. */
+/* db.h: the embedded database of one machine, $STARLANE_HOME/state.db, and the only way to it:
+ * what is kept there survives a kill -9 of the process at any moment.
+ * Floor: grid.  Thread: a connection and its statements belong to one thread at a time.
+ * Allocates: db_open and db_prepare; SQLite keeps its own memory besides.
+ * Invariant: an open connection has this program's schema (migrated by user_version), a
+ * write-ahead log, a busy timeout and foreign keys; the file can be read by its owner only.
+ * Several processes and threads may each hold connections at once: one writes at a time, readers
+ * never wait. Durability (https://www.sqlite.org/pragma.html#pragma_synchronous): a commit is in
+ * the kernel's page cache when it returns, so no death of the process loses it. DB_SYNC_NORMAL
+ * may lose the last commits, never the database, when the power goes; DB_SYNC_FULL waits for the
+ * disk at each commit. With either, the first commit of a log that begins anew waits for the
+ * disk: its header must not be written after what follows it. */
 #pragma once
 #include "base/err.h"
 #include <stdbool.h>

@@ -102,7 +102,7 @@ static void take_result(struct ask *a, const struct node_event *e)
         a->n_tensors = e->n_tensors;
         a->tensor = e->tensors[0];
         assert_true(a->tensor.n_bytes < ASK_TEXT_MAX);
-        memcpy(a->choices[0].text, a->tensor.data, a->tensor.n_bytes);
+        if (a->tensor.n_bytes) memcpy(a->choices[0].text, a->tensor.data, a->tensor.n_bytes);
     }
     take_text(&a->choices[0], e);
 }

@@ -1,7 +1,7 @@
-/* usage_kill_test.c: kill -9 at any moment loses no acknowledged row, and stores none twice. A child
- * stores rows and writes a row's number to a pipe once its callback said OK; it is killed, what it
- * left in its journal is stored - by the next child, or by a process that is killed in turn - and
- * the rows are counted. */
+/* usage_kill_test.c: kill -9 at any moment loses no acknowledged row, and stores none twice. A
+ * child stores rows and writes a row's number to a pipe once its callback said OK; it is killed,
+ * what it left in its journal is stored - by the next child, or by a process that is killed in
+ * turn - and the rows are counted. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

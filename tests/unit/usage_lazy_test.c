@@ -1,5 +1,5 @@
-/* usage_lazy_test.c: rows that go to the journal first: called back at the end of their turn, stored
- * later, each once, whatever fails in between; and those that the journal does not take. */
+/* usage_lazy_test.c: rows that go to the journal first: called back at the end of their turn,
+ * stored later, each once, whatever fails in between; and those that the journal does not take. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
