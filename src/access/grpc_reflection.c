@@ -1,6 +1,6 @@
 #include "access/grpc_reflection.h"
 #include "access/grpc.h"
-#include "access/pb.h"
+#include "base/pb.h"
 #include <proto/grpc_reflection.pb-c.h>
 #include <string.h>
 
@@ -31,10 +31,10 @@ typedef Grpc__Reflection__V1__ServerReflectionResponse reflection_response;
 static bool text_is(const uint8_t *bytes, size_t n, uint32_t number, const char *text,
                     size_t n_text)
 {
-    struct pb_reader reader = pb_read(bytes, n);
-    struct pb_field f;
-    while (pb_next(&reader, &f))
-        if (f.number == number && f.kind == PB_BYTES)
+    struct sl_pb_reader reader = sl_pb_read(bytes, n);
+    struct sl_pb_field f;
+    while (sl_pb_next(&reader, &f))
+        if (f.number == number && f.kind == SL_PB_BYTES)
             return f.n == n_text && !memcmp(f.bytes, text, n_text);
     return !n_text;
 }
@@ -54,10 +54,10 @@ static bool declares(const uint8_t *bytes, size_t n, const struct scope *scope, 
 {
     size_t n_name = strcspn(symbol, ".");
     const char *rest = symbol[n_name] ? symbol + n_name + 1 : NULL;
-    struct pb_reader reader = pb_read(bytes, n);
-    struct pb_field f;
+    struct sl_pb_reader reader = sl_pb_read(bytes, n);
+    struct sl_pb_field f;
     if (depth > DEPTH_MAX) return false;
-    while (pb_next(&reader, &f)) {
+    while (sl_pb_next(&reader, &f)) {
         const struct scope *at = scope;
         while (at->number && at->number != f.number) at++;
         if (!at->number || !text_is(f.bytes, f.n, 1, symbol, n_name)) continue;
@@ -83,9 +83,9 @@ static bool file_is_named(struct grpc_file file, const char *name)
 static struct grpc_file find(bool (*fits)(struct grpc_file file, const char *what),
                              const char *what)
 {
-    struct pb_reader reader = pb_read(grpc_descriptors, grpc_descriptors_n);
-    struct pb_field f;
-    while (pb_next(&reader, &f)) {
+    struct sl_pb_reader reader = sl_pb_read(grpc_descriptors, grpc_descriptors_n);
+    struct sl_pb_field f;
+    while (sl_pb_next(&reader, &f)) {
         struct grpc_file file = {f.bytes, f.n};
         if (f.number == 1 && fits(file, what)) return file;
     }

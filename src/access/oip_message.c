@@ -1,5 +1,5 @@
 #include "access/oip_message.h"
-#include "access/pb.h"
+#include "base/pb.h"
 #include <string.h>
 
 /* --- what is found in a first look --- */
@@ -41,10 +41,10 @@ static sl_status not_a_message(struct reading *r, const char *what)
 }
 
 /* A string field as C text in the arena. */
-static sl_status read_text(struct reading *r, const struct pb_field *field, const char *what,
+static sl_status read_text(struct reading *r, const struct sl_pb_field *field, const char *what,
                            const char **out)
 {
-    if (field->kind != PB_BYTES) return not_a_message(r, what);
+    if (field->kind != SL_PB_BYTES) return not_a_message(r, what);
     if (memchr(field->bytes, 0, field->n))
         return sl_err_set(r->err, SL_INVALID, "%s holds a NUL", what);
     *out = sl_arena_strndup(&r->message->arena, (const char *)field->bytes, field->n);
@@ -54,13 +54,14 @@ static sl_status read_text(struct reading *r, const struct pb_field *field, cons
 /* --- parameters --- */
 
 /* The value of an InferParameter; the last of several counts, as in every oneof. */
-static sl_status read_choice(struct reading *r, const struct pb_field *field, struct oip_param *out)
+static sl_status read_choice(struct reading *r, const struct sl_pb_field *field,
+                             struct oip_param *out)
 {
-    struct pb_reader reader = pb_read(field->bytes, field->n);
-    struct pb_field f;
-    while (pb_next(&reader, &f)) {
-        static const enum pb_kind kinds[] = {0,        PB_VARINT,  PB_VARINT,
-                                             PB_BYTES, PB_FIXED64, PB_VARINT};
+    struct sl_pb_reader reader = sl_pb_read(field->bytes, field->n);
+    struct sl_pb_field f;
+    while (sl_pb_next(&reader, &f)) {
+        static const enum sl_pb_kind kinds[] = {0,           SL_PB_VARINT,  SL_PB_VARINT,
+                                                SL_PB_BYTES, SL_PB_FIXED64, SL_PB_VARINT};
         if (f.number > 5) continue;
         if (f.kind != kinds[f.number]) return not_a_message(r, "parameters");
         if (f.number == 1) {
@@ -83,23 +84,24 @@ static sl_status read_choice(struct reading *r, const struct pb_field *field, st
 }
 
 /* An entry of a map<string, InferParameter>. */
-static sl_status read_param(struct reading *r, const struct pb_field *field, struct oip_param *out)
+static sl_status read_param(struct reading *r, const struct sl_pb_field *field,
+                            struct oip_param *out)
 {
-    struct pb_reader reader = pb_read(field->bytes, field->n);
-    struct pb_field f;
-    sl_status status = field->kind == PB_BYTES ? SL_OK : not_a_message(r, "parameters");
+    struct sl_pb_reader reader = sl_pb_read(field->bytes, field->n);
+    struct sl_pb_field f;
+    sl_status status = field->kind == SL_PB_BYTES ? SL_OK : not_a_message(r, "parameters");
     *out = (struct oip_param){.name = "", .type = OIP_PARAM_STR, .text = ""};
-    while (status == SL_OK && pb_next(&reader, &f)) {
+    while (status == SL_OK && sl_pb_next(&reader, &f)) {
         if (f.number == 1)
             status = read_text(r, &f, "a parameter's name", &out->name);
-        else if (f.number == 2 && f.kind == PB_BYTES)
+        else if (f.number == 2 && f.kind == SL_PB_BYTES)
             status = read_choice(r, &f, out);
     }
     return status == SL_OK && reader.bad ? not_a_message(r, "parameters") : status;
 }
 
 /* Parameters of a tensor that change what its data mean must not be passed over. */
-static sl_status check_tensor_param(struct reading *r, const struct pb_field *field,
+static sl_status check_tensor_param(struct reading *r, const struct sl_pb_field *field,
                                     const char *name)
 {
     static const char *const refused[] = {"shared_memory_region", "classification"};
@@ -176,7 +178,7 @@ static sl_status put_value(struct filling *f, uint64_t value)
 }
 
 /* An element of BYTES with its length before it. */
-static void put_element(struct filling *f, const struct pb_field *field)
+static void put_element(struct filling *f, const struct sl_pb_field *field)
 {
     f->n += 4 + field->n;
     if (!f->at) return;
@@ -186,7 +188,7 @@ static void put_element(struct filling *f, const struct pb_field *field)
 }
 
 /* One field of the list: a value, or many packed. */
-static sl_status put_list(struct filling *f, const struct pb_field *field)
+static sl_status put_list(struct filling *f, const struct sl_pb_field *field)
 {
     enum tensor_type type = f->tensor->type;
     size_t size = tensor_type_size(type);
@@ -194,11 +196,11 @@ static sl_status put_list(struct filling *f, const struct pb_field *field)
     sl_status status = SL_OK;
     uint64_t value;
     if (type == TENSOR_BYTES) {
-        if (field->kind != PB_BYTES) return not_a_message(f->reading, "contents");
+        if (field->kind != SL_PB_BYTES) return not_a_message(f->reading, "contents");
         put_element(f, field);
         return SL_OK;
     }
-    if (field->kind != PB_BYTES) return put_value(f, field->value);
+    if (field->kind != SL_PB_BYTES) return put_value(f, field->value);
     if (fixed) {
         if (field->n % size) return not_a_message(f->reading, "contents");
         f->n += field->n;
@@ -206,22 +208,22 @@ static sl_status put_list(struct filling *f, const struct pb_field *field)
         if (f->at) f->at += field->n;
         return SL_OK;
     }
-    struct pb_reader reader = pb_read(field->bytes, field->n);
-    while (status == SL_OK && pb_next_varint(&reader, &value)) status = put_value(f, value);
+    struct sl_pb_reader reader = sl_pb_read(field->bytes, field->n);
+    while (status == SL_OK && sl_pb_next_varint(&reader, &value)) status = put_value(f, value);
     return status == SL_OK && reader.bad ? not_a_message(f->reading, "contents") : status;
 }
 
 /* Goes through the contents once. *out_only is the list's one field, if it is one. */
-static sl_status walk_contents(struct filling *f, const struct pb_field *contents,
-                               struct pb_field *out_only, size_t *out_n_fields)
+static sl_status walk_contents(struct filling *f, const struct sl_pb_field *contents,
+                               struct sl_pb_field *out_only, size_t *out_n_fields)
 {
     struct reading *r = f->reading;
     uint32_t list = list_of(f->tensor->type);
-    struct pb_reader reader = pb_read(contents->bytes, contents->n);
-    struct pb_field field;
+    struct sl_pb_reader reader = sl_pb_read(contents->bytes, contents->n);
+    struct sl_pb_field field;
     sl_status status = SL_OK;
     *out_n_fields = 0;
-    while (status == SL_OK && pb_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number > 8) continue;
         if (!list)
             return sl_err_set(r->err, SL_INVALID,
@@ -239,17 +241,17 @@ static sl_status walk_contents(struct filling *f, const struct pb_field *content
     return status == SL_OK && reader.bad ? not_a_message(r, "contents") : status;
 }
 
-static sl_status read_contents(struct reading *r, const struct pb_field *contents,
+static sl_status read_contents(struct reading *r, const struct sl_pb_field *contents,
                                struct tensor *tensor)
 {
     struct filling f = {.reading = r, .tensor = tensor};
-    struct pb_field only = {0};
+    struct sl_pb_field only = {0};
     size_t n_fields;
-    if (contents->kind != PB_BYTES) return not_a_message(r, "contents");
+    if (contents->kind != SL_PB_BYTES) return not_a_message(r, "contents");
     sl_status status = walk_contents(&f, contents, &only, &n_fields);
     if (status != SL_OK) return status;
     tensor->n_bytes = f.n;
-    if (n_fields == 1 && only.kind == PB_BYTES &&
+    if (n_fields == 1 && only.kind == SL_PB_BYTES &&
         (tensor->type == TENSOR_FP32 || tensor->type == TENSOR_FP64)) {
         tensor->data = only.bytes; /* packed: just as raw ones */
         return SL_OK;
@@ -276,22 +278,23 @@ static sl_status add_dimension(struct reading *r, struct tensor *tensor, uint64_
     return SL_OK;
 }
 
-static sl_status read_shape(struct reading *r, const struct pb_field *field, struct tensor *tensor)
+static sl_status read_shape(struct reading *r, const struct sl_pb_field *field,
+                            struct tensor *tensor)
 {
     uint64_t value;
     sl_status status = SL_OK;
-    if (field->kind == PB_VARINT) return add_dimension(r, tensor, field->value);
-    if (field->kind != PB_BYTES) return not_a_message(r, "shape");
-    struct pb_reader reader = pb_read(field->bytes, field->n);
-    while (status == SL_OK && pb_next_varint(&reader, &value))
+    if (field->kind == SL_PB_VARINT) return add_dimension(r, tensor, field->value);
+    if (field->kind != SL_PB_BYTES) return not_a_message(r, "shape");
+    struct sl_pb_reader reader = sl_pb_read(field->bytes, field->n);
+    while (status == SL_OK && sl_pb_next_varint(&reader, &value))
         status = add_dimension(r, tensor, value);
     return status == SL_OK && reader.bad ? not_a_message(r, "shape") : status;
 }
 
-static sl_status read_datatype(struct reading *r, const struct pb_field *field,
+static sl_status read_datatype(struct reading *r, const struct sl_pb_field *field,
                                struct tensor *tensor)
 {
-    if (field->kind == PB_BYTES &&
+    if (field->kind == SL_PB_BYTES &&
         tensor_type_parse((const char *)field->bytes, field->n, &tensor->type))
         return SL_OK;
     return sl_err_set(r->err, SL_INVALID, "input \"%.100s\": no such datatype: \"%.*s\"",
@@ -300,19 +303,20 @@ static sl_status read_datatype(struct reading *r, const struct pb_field *field,
 }
 
 /* The fields may come in any order, but the name is wanted in errors and the type for contents. */
-static sl_status read_input(struct reading *r, const struct pb_field *input, struct tensor *tensor)
+static sl_status read_input(struct reading *r, const struct sl_pb_field *input,
+                            struct tensor *tensor)
 {
-    struct pb_field found[6] = {{0}}, f;
+    struct sl_pb_field found[6] = {{0}}, f;
     sl_status status = SL_OK;
     *tensor = (struct tensor){.name = ""};
-    struct pb_reader reader = pb_read(input->bytes, input->n);
-    while (pb_next(&reader, &f))
+    struct sl_pb_reader reader = sl_pb_read(input->bytes, input->n);
+    while (sl_pb_next(&reader, &f))
         if (f.number < 6) found[f.number] = f;
-    if (reader.bad || input->kind != PB_BYTES) return not_a_message(r, "inputs");
+    if (reader.bad || input->kind != SL_PB_BYTES) return not_a_message(r, "inputs");
     if (found[1].number) status = read_text(r, &found[1], "an input's name", &tensor->name);
     if (status == SL_OK) status = read_datatype(r, &found[2], tensor);
-    reader = pb_read(input->bytes, input->n);
-    while (status == SL_OK && pb_next(&reader, &f)) {
+    reader = sl_pb_read(input->bytes, input->n);
+    while (status == SL_OK && sl_pb_next(&reader, &f)) {
         if (f.number == 3)
             status = read_shape(r, &f, tensor);
         else if (f.number == 4)
@@ -323,13 +327,13 @@ static sl_status read_input(struct reading *r, const struct pb_field *input, str
     return read_contents(r, &found[5], tensor);
 }
 
-static sl_status read_output(struct reading *r, const struct pb_field *output, const char **out)
+static sl_status read_output(struct reading *r, const struct sl_pb_field *output, const char **out)
 {
-    struct pb_reader reader = pb_read(output->bytes, output->n);
-    struct pb_field f;
-    sl_status status = output->kind == PB_BYTES ? SL_OK : not_a_message(r, "outputs");
+    struct sl_pb_reader reader = sl_pb_read(output->bytes, output->n);
+    struct sl_pb_field f;
+    sl_status status = output->kind == SL_PB_BYTES ? SL_OK : not_a_message(r, "outputs");
     *out = "";
-    while (status == SL_OK && pb_next(&reader, &f)) {
+    while (status == SL_OK && sl_pb_next(&reader, &f)) {
         if (f.number == 1)
             status = read_text(r, &f, "an output's name", out);
         else if (f.number == 2)
@@ -342,10 +346,10 @@ static sl_status read_output(struct reading *r, const struct pb_field *output, c
 
 static sl_status count(struct reading *r, const uint8_t *bytes, size_t n)
 {
-    struct pb_reader reader = pb_read(bytes, n);
-    struct pb_field f;
+    struct sl_pb_reader reader = sl_pb_read(bytes, n);
+    struct sl_pb_field f;
     struct counts *c = &r->counts;
-    while (pb_next(&reader, &f)) {
+    while (sl_pb_next(&reader, &f)) {
         c->n_params += f.number == 4;
         c->n_inputs += f.number == 5;
         c->n_outputs += f.number == 6;
@@ -376,10 +380,10 @@ static sl_status allocate(struct reading *r)
 static sl_status read_fields(struct reading *r, const uint8_t *bytes, size_t n)
 {
     struct oip_infer *infer = &r->message->infer;
-    struct pb_reader reader = pb_read(bytes, n);
-    struct pb_field f;
+    struct sl_pb_reader reader = sl_pb_read(bytes, n);
+    struct sl_pb_field f;
     sl_status status = SL_OK;
-    while (status == SL_OK && pb_next(&reader, &f)) {
+    while (status == SL_OK && sl_pb_next(&reader, &f)) {
         switch (f.number) {
         case 1: status = read_text(r, &f, "model_name", &infer->model); break;
         case 2: status = read_text(r, &f, "model_version", &infer->version); break;
@@ -395,17 +399,17 @@ static sl_status read_fields(struct reading *r, const uint8_t *bytes, size_t n)
 
 static sl_status read_raw(struct reading *r, const uint8_t *bytes, size_t n)
 {
-    struct pb_reader reader = pb_read(bytes, n);
-    struct pb_field f;
+    struct sl_pb_reader reader = sl_pb_read(bytes, n);
+    struct sl_pb_field f;
     size_t i = 0;
     if (!r->counts.n_raw) return SL_OK;
     if (r->has_contents)
         return sl_err_set(r->err, SL_INVALID,
                           "the inputs hold contents, and raw_input_contents is there too: only "
                           "one of the two can be");
-    while (pb_next(&reader, &f)) {
+    while (sl_pb_next(&reader, &f)) {
         if (f.number != 7) continue;
-        if (f.kind != PB_BYTES) return not_a_message(r, "raw_input_contents");
+        if (f.kind != SL_PB_BYTES) return not_a_message(r, "raw_input_contents");
         r->inputs[i].data = f.n ? f.bytes : NULL;
         r->inputs[i++].n_bytes = f.n;
     }
@@ -430,90 +434,90 @@ sl_status oip_message_read(struct oip_message *message, const uint8_t *bytes, si
 
 /* --- answers --- */
 
-static void put_param_value(struct pb_writer *w, const struct oip_param *param)
+static void put_param_value(struct sl_pb_writer *w, const struct oip_param *param)
 {
     switch (param->type) {
-    case OIP_PARAM_BOOL: pb_put_varint(w, 1, param->flag); break;
-    case OIP_PARAM_INT: pb_put_varint(w, 2, (uint64_t)param->integer); break;
-    case OIP_PARAM_STR: pb_put_bytes(w, 3, param->text, param->n_text); break;
-    case OIP_PARAM_NUM: pb_put_double(w, 4, param->number); break;
+    case OIP_PARAM_BOOL: sl_pb_put_varint(w, 1, param->flag); break;
+    case OIP_PARAM_INT: sl_pb_put_varint(w, 2, (uint64_t)param->integer); break;
+    case OIP_PARAM_STR: sl_pb_put_bytes(w, 3, param->text, param->n_text); break;
+    case OIP_PARAM_NUM: sl_pb_put_double(w, 4, param->number); break;
     }
 }
 
-static void put_param_entry(struct pb_writer *w, const struct oip_param *param)
+static void put_param_entry(struct sl_pb_writer *w, const struct oip_param *param)
 {
-    struct pb_writer size = {0};
+    struct sl_pb_writer size = {0};
     put_param_value(&size, param);
-    pb_put_text(w, 1, param->name);
-    pb_put_head(w, 2, size.n);
+    sl_pb_put_text(w, 1, param->name);
+    sl_pb_put_head(w, 2, size.n);
     put_param_value(w, param);
 }
 
-static void put_param(struct pb_writer *w, const struct oip_param *param)
+static void put_param(struct sl_pb_writer *w, const struct oip_param *param)
 {
-    struct pb_writer size = {0};
+    struct sl_pb_writer size = {0};
     put_param_entry(&size, param);
-    pb_put_head(w, 4, size.n);
+    sl_pb_put_head(w, 4, size.n);
     put_param_entry(w, param);
 }
 
-static void put_dimensions(struct pb_writer *w, const struct tensor *tensor)
+static void put_dimensions(struct sl_pb_writer *w, const struct tensor *tensor)
 {
-    for (int32_t i = 0; i < tensor->rank; i++) pb_put_bare(w, (uint64_t)tensor->shape[i]);
+    for (int32_t i = 0; i < tensor->rank; i++) sl_pb_put_bare(w, (uint64_t)tensor->shape[i]);
 }
 
-static void put_output_fields(struct pb_writer *w, const struct tensor *tensor)
+static void put_output_fields(struct sl_pb_writer *w, const struct tensor *tensor)
 {
-    struct pb_writer size = {0};
+    struct sl_pb_writer size = {0};
     put_dimensions(&size, tensor);
-    pb_put_text(w, 1, tensor->name);
-    pb_put_text(w, 2, tensor_type_name(tensor->type));
+    sl_pb_put_text(w, 1, tensor->name);
+    sl_pb_put_text(w, 2, tensor_type_name(tensor->type));
     if (!tensor->rank) return;
-    pb_put_head(w, 3, size.n);
+    sl_pb_put_head(w, 3, size.n);
     put_dimensions(w, tensor);
 }
 
-static void put_response(struct pb_writer *w, const struct oip_answer *answer, bool streamed)
+static void put_response(struct sl_pb_writer *w, const struct oip_answer *answer, bool streamed)
 {
     static const char final_name[] = "triton_final_response";
     const struct oip_param final = {
         .name = final_name, .type = OIP_PARAM_BOOL, .flag = answer->is_last};
-    pb_put_text(w, 1, answer->model);
-    pb_put_text(w, 2, answer->version);
-    pb_put_text(w, 3, answer->id);
+    sl_pb_put_text(w, 1, answer->model);
+    sl_pb_put_text(w, 2, answer->version);
+    sl_pb_put_text(w, 3, answer->id);
     for (size_t i = 0; i < answer->n_params; i++) put_param(w, &answer->params[i]);
     if (streamed) put_param(w, &final);
     for (size_t i = 0; i < answer->n_tensors; i++) {
-        struct pb_writer size = {0};
+        struct sl_pb_writer size = {0};
         put_output_fields(&size, &answer->tensors[i]);
-        pb_put_head(w, 5, size.n);
+        sl_pb_put_head(w, 5, size.n);
         put_output_fields(w, &answer->tensors[i]);
     }
     for (size_t i = 0; i < answer->n_tensors; i++)
-        pb_put_bytes(w, 6, answer->tensors[i].data, answer->tensors[i].n_bytes);
+        sl_pb_put_bytes(w, 6, answer->tensors[i].data, answer->tensors[i].n_bytes);
 }
 
 sl_status oip_message_put(struct sl_buf *out, const struct oip_answer *answer)
 {
-    struct pb_writer w = {.out = out};
+    struct sl_pb_writer w = {.out = out};
     put_response(&w, answer, false);
     return w.status;
 }
 
 sl_status oip_message_put_streamed(struct sl_buf *out, const struct oip_answer *answer)
 {
-    struct pb_writer size = {0}, w = {.out = out};
+    struct sl_pb_writer size = {0}, w = {.out = out};
     put_response(&size, answer, true);
-    pb_put_head(&w, 2, size.n);
+    sl_pb_put_head(&w, 2, size.n);
     put_response(&w, answer, true);
     return w.status;
 }
 
 sl_status oip_message_put_error(struct sl_buf *out, const char *id, const char *error)
 {
-    struct pb_writer w = {.out = out};
+    struct sl_pb_writer w = {.out = out};
     const struct oip_answer answer = {.model = "", .version = "", .id = id, .is_last = true};
-    pb_put_text(&w, 1, error);
+    sl_pb_put_text(&w, 1, error);
     if (w.status != SL_OK) return w.status;
     return *id ? oip_message_put_streamed(out, &answer) : SL_OK;
 }

@@ -2,7 +2,7 @@
  * writer, and what reflection tells. */
 #include "access/grpc_frame.h"
 #include "access/grpc_reflection.h"
-#include "access/pb.h"
+#include "base/pb.h"
 #include "base/mem.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -192,38 +192,38 @@ static void fields_come_back_as_written(void **state)
 {
     (void)state;
     struct sl_buf buf;
-    struct pb_field f;
+    struct sl_pb_field f;
     sl_buf_init(&buf, MESSAGE_MAX);
-    struct pb_writer w = {.out = &buf}, size = {0};
+    struct sl_pb_writer w = {.out = &buf}, size = {0};
     for (int i = 0; i < 2; i++) { /* counting gives what writing takes */
-        struct pb_writer *at = i ? &w : &size;
-        pb_put_varint(at, 1, 300);
-        pb_put_varint(at, 2, (uint64_t)-1);
-        pb_put_double(at, 3, 1.5);
-        pb_put_text(at, 4, "text");
-        pb_put_text(at, 5, "");
-        pb_put_bytes(at, 6, "", 0);
+        struct sl_pb_writer *at = i ? &w : &size;
+        sl_pb_put_varint(at, 1, 300);
+        sl_pb_put_varint(at, 2, (uint64_t)-1);
+        sl_pb_put_double(at, 3, 1.5);
+        sl_pb_put_text(at, 4, "text");
+        sl_pb_put_text(at, 5, "");
+        sl_pb_put_bytes(at, 6, "", 0);
     }
     assert_int_equal(w.status, SL_OK);
     assert_int_equal(size.n, buf.len);
     assert_memory_equal(buf.data, "\x08\xac\x02", 3);
-    struct pb_reader r = pb_read((const uint8_t *)buf.data, buf.len);
-    assert_true(pb_next(&r, &f) && f.number == 1 && f.kind == PB_VARINT && f.value == 300);
-    assert_true(pb_next(&r, &f) && f.number == 2 && f.value == UINT64_MAX);
-    assert_true(pb_next(&r, &f) && f.number == 3 && f.kind == PB_FIXED64 &&
+    struct sl_pb_reader r = sl_pb_read((const uint8_t *)buf.data, buf.len);
+    assert_true(sl_pb_next(&r, &f) && f.number == 1 && f.kind == SL_PB_VARINT && f.value == 300);
+    assert_true(sl_pb_next(&r, &f) && f.number == 2 && f.value == UINT64_MAX);
+    assert_true(sl_pb_next(&r, &f) && f.number == 3 && f.kind == SL_PB_FIXED64 &&
                 f.value == UINT64_C(0x3ff8000000000000));
-    assert_true(pb_next(&r, &f) && f.number == 4 && f.n == 4 && !memcmp(f.bytes, "text", 4));
-    assert_true(pb_next(&r, &f) && f.number == 6 && f.kind == PB_BYTES && f.n == 0);
-    assert_false(pb_next(&r, &f));
+    assert_true(sl_pb_next(&r, &f) && f.number == 4 && f.n == 4 && !memcmp(f.bytes, "text", 4));
+    assert_true(sl_pb_next(&r, &f) && f.number == 6 && f.kind == SL_PB_BYTES && f.n == 0);
+    assert_false(sl_pb_next(&r, &f));
     assert_false(r.bad);
     sl_buf_done(&buf);
 }
 
 static bool is_bad(const char *bytes, size_t n)
 {
-    struct pb_reader r = pb_read((const uint8_t *)bytes, n);
-    struct pb_field f;
-    while (pb_next(&r, &f)) continue;
+    struct sl_pb_reader r = sl_pb_read((const uint8_t *)bytes, n);
+    struct sl_pb_field f;
+    while (sl_pb_next(&r, &f)) continue;
     return r.bad;
 }
 

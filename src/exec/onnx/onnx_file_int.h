@@ -1,45 +1,29 @@
 /* onnx_file_int.h: what the parts of the ONNX reader share: onnx_file.c maps a file and answers
- * queries, onnx_file_model.c reads the model and its graphs, onnx_file_value.c inputs and outputs,
- * onnx_file_tensor.c stored tensors, onnx_file_wire.c protobuf's fields, onnx_file_types.c knows
- * the types.
+ * queries, onnx_file_model.c reads the model and its graphs, onnx_file_value.c inputs and
+ * outputs, onnx_file_tensor.c stored tensors, onnx_file_wire.c checked values of protobuf's
+ * fields, onnx_file_types.c knows the types.
  * Floor: exec/onnx.  Thread: the one that opens.  Allocates: the arrays of struct onnx_file.
  * Invariant: what is allocated grows with what was read, never with what a count promises. */
 #pragma once
 #include "base/arena.h"
+#include "base/pb.h"
 #include "base/strmap.h"
 #include "exec/onnx/onnx_file.h"
 
-/* A message, or what is left of it. */
-struct onnx_reader {
-    const unsigned char *p, *end;
-    bool bad; /* it ended in the middle of something */
-};
-
-enum onnx_wire { ONNX_VARINT = 0, ONNX_FIXED64 = 1, ONNX_BYTES = 2, ONNX_FIXED32 = 5 };
-
-struct onnx_field {
-    uint32_t number;
-    enum onnx_wire wire;
-    uint64_t v;            /* VARINT, FIXED64, FIXED32 */
-    struct onnx_str bytes; /* BYTES */
-};
-
-struct onnx_reader onnx_reader_of(struct onnx_str message);
-/* False at the end, or where the bytes are no field: see onnx_reader_done. */
-bool onnx_reader_next(struct onnx_reader *reader, struct onnx_field *out);
-/* The next varint of at most 10 bytes; false: there is none. */
-bool onnx_reader_varint(struct onnx_reader *reader, uint64_t *out);
+/* A message's fields, and a field's bytes. */
+struct sl_pb_reader onnx_reader_of(struct onnx_str message);
+struct onnx_str onnx_field_bytes(const struct sl_pb_field *field);
 /* CORRUPT when the message was not read to its end. */
-SL_CHECK sl_status onnx_reader_done(const struct onnx_reader *reader, struct sl_err *err);
+SL_CHECK sl_status onnx_reader_done(const struct sl_pb_reader *reader, struct sl_err *err);
 
 /* The field's value. CORRUPT when it is encoded as something else. */
-SL_CHECK sl_status onnx_get_bytes(const struct onnx_field *field, const char *name,
+SL_CHECK sl_status onnx_get_bytes(const struct sl_pb_field *field, const char *name,
                                   struct onnx_str *out, struct sl_err *err);
-SL_CHECK sl_status onnx_get_int(const struct onnx_field *field, const char *name, int64_t *out,
+SL_CHECK sl_status onnx_get_int(const struct sl_pb_field *field, const char *name, int64_t *out,
                                 struct sl_err *err);
 /* As onnx_get_bytes; CORRUPT also unless it is valid UTF-8 without control characters, of at most
  * n_max bytes. */
-SL_CHECK sl_status onnx_get_text(const struct onnx_field *field, const char *name, size_t n_max,
+SL_CHECK sl_status onnx_get_text(const struct sl_pb_field *field, const char *name, size_t n_max,
                                  struct onnx_str *out, struct sl_err *err);
 bool onnx_text_is_clean(const char *s, size_t n);
 

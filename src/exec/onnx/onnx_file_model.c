@@ -51,7 +51,7 @@ static int shown(struct onnx_str name)
 static sl_status read_graph(struct onnx_file *file, struct onnx_str message, int depth,
                             struct sl_err *err);
 
-static sl_status read_attribute_field(struct onnx_file *file, const struct onnx_field *field,
+static sl_status read_attribute_field(struct onnx_file *file, const struct sl_pb_field *field,
                                       int depth, struct sl_err *err)
 {
     struct onnx_str bytes;
@@ -69,11 +69,11 @@ static sl_status read_attribute_field(struct onnx_file *file, const struct onnx_
 static sl_status read_attribute(struct onnx_file *file, struct onnx_str message, int depth,
                                 struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str name = {"", 0};
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         switch (field.number) {
         case ATTRIBUTE_NAME: status = onnx_get_bytes(&field, "name", &name, err); break;
         case ATTRIBUTE_TENSOR:
@@ -135,12 +135,12 @@ static sl_status count_node(struct onnx_file *file, struct onnx_str domain, stru
 static sl_status read_node(struct onnx_file *file, struct onnx_str message, int depth,
                            struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str name = {"", 0}, op_type = {"", 0}, domain = {"", 0}, bytes;
     const size_t n_max = ONNX_OPERATOR_NAME_MAX;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == NODE_NAME) {
             status = onnx_get_bytes(&field, "name", &name, err);
         } else if (field.number == NODE_OP_TYPE) {
@@ -161,8 +161,8 @@ static sl_status read_node(struct onnx_file *file, struct onnx_str message, int 
     return status;
 }
 
-static sl_status read_graph_field(struct onnx_file *file, const struct onnx_field *field, int depth,
-                                  struct sl_err *err)
+static sl_status read_graph_field(struct onnx_file *file, const struct sl_pb_field *field,
+                                  int depth, struct sl_err *err)
 {
     struct onnx_str bytes;
     sl_status status = onnx_get_bytes(field, "node or initializer", &bytes, err);
@@ -190,12 +190,12 @@ static sl_status index_initializers(struct onnx_file *file, size_t from, struct 
 static sl_status read_graph(struct onnx_file *file, struct onnx_str message, int depth,
                             struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     sl_status status = SL_OK;
     if (depth > ONNX_DEPTH_MAX)
         return sl_err_set(err, SL_LIMIT, "graphs nested deeper than %d", ONNX_DEPTH_MAX);
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         size_t n_tensors = file->tensors.n;
         if (field.number == GRAPH_NAME && depth == 0)
             status = onnx_get_bytes(&field, "name", &file->info.graph_name, err);
@@ -220,7 +220,7 @@ static bool has_name(const struct onnx_array *values, const struct onnx_str *nam
     return false;
 }
 
-static sl_status add_value(struct onnx_file *file, const struct onnx_field *field,
+static sl_status add_value(struct onnx_file *file, const struct sl_pb_field *field,
                            struct sl_err *err)
 {
     bool is_input = field->number == GRAPH_INPUT;
@@ -241,10 +241,10 @@ static sl_status add_value(struct onnx_file *file, const struct onnx_field *fiel
 /* The main graph's inputs and outputs, once its initializers are known. */
 static sl_status read_signature(struct onnx_file *file, struct onnx_str graph, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(graph);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(graph);
+    struct sl_pb_field field;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number != GRAPH_INPUT && field.number != GRAPH_OUTPUT) continue;
         status = add_value(file, &field, err);
         if (status != SL_OK)
@@ -255,11 +255,11 @@ static sl_status read_signature(struct onnx_file *file, struct onnx_str graph, s
 
 static sl_status read_opset(struct onnx_file *file, struct onnx_str message, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_opset opset = {{"", 0}, 0};
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == OPSET_DOMAIN)
             status = onnx_get_text(&field, "domain", ONNX_OPERATOR_NAME_MAX, &opset.domain, err);
         else if (field.number == OPSET_VERSION)
@@ -273,11 +273,11 @@ static sl_status read_opset(struct onnx_file *file, struct onnx_str message, str
 
 static sl_status read_pair(struct onnx_file *file, struct onnx_str message, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_pair pair = {{"", 0}, {"", 0}};
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == PAIR_KEY) status = onnx_get_bytes(&field, "key", &pair.key, err);
         if (field.number == PAIR_VALUE) status = onnx_get_bytes(&field, "value", &pair.value, err);
     }
@@ -288,13 +288,13 @@ static sl_status read_pair(struct onnx_file *file, struct onnx_str message, stru
 
 static sl_status read_function(struct onnx_file *file, struct onnx_str message, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str bytes;
     sl_status status = SL_OK;
     if (file->info.n_functions++ == ONNX_FUNCTIONS_MAX)
         return sl_err_set(err, SL_LIMIT, "more than %d", ONNX_FUNCTIONS_MAX);
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number != FUNCTION_NODE && field.number != FUNCTION_ATTRIBUTE) continue;
         status = onnx_get_bytes(&field, "node or attribute", &bytes, err);
         if (status == SL_OK)
@@ -307,11 +307,11 @@ static sl_status read_function(struct onnx_file *file, struct onnx_str message, 
 /* Graphs that are run to train; they are never run here, and checked all the same. */
 static sl_status read_training(struct onnx_file *file, struct onnx_str message, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str bytes;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number != TRAINING_INITIALIZATION && field.number != TRAINING_ALGORITHM) continue;
         status = onnx_get_bytes(&field, "graph", &bytes, err);
         if (status == SL_OK) status = read_graph(file, bytes, 1, err);
@@ -321,8 +321,8 @@ static sl_status read_training(struct onnx_file *file, struct onnx_str message, 
 
 typedef sl_status read_fn(struct onnx_file *file, struct onnx_str message, struct sl_err *err);
 
-static sl_status read_part(struct onnx_file *file, const struct onnx_field *field, const char *name,
-                           read_fn *read, struct sl_err *err)
+static sl_status read_part(struct onnx_file *file, const struct sl_pb_field *field,
+                           const char *name, read_fn *read, struct sl_err *err)
 {
     struct onnx_str bytes;
     sl_status status = onnx_get_bytes(field, name, &bytes, err);
@@ -332,7 +332,7 @@ static sl_status read_part(struct onnx_file *file, const struct onnx_field *fiel
     return status;
 }
 
-static sl_status read_model_field(struct onnx_file *file, const struct onnx_field *field,
+static sl_status read_model_field(struct onnx_file *file, const struct sl_pb_field *field,
                                   struct onnx_str *graph, struct sl_err *err)
 {
     struct onnx_info *info = &file->info;
@@ -373,12 +373,12 @@ static void find_main_type(struct onnx_file *file)
 
 sl_status onnx_read_model(struct onnx_file *file, struct sl_err *err)
 {
-    struct onnx_reader reader =
+    struct sl_pb_reader reader =
         onnx_reader_of((struct onnx_str){(const char *)file->bytes, file->n_bytes});
-    struct onnx_field field;
+    struct sl_pb_field field;
     struct onnx_str graph = {0};
     sl_status status = start_maps(file, err);
-    while (status == SL_OK && onnx_reader_next(&reader, &field))
+    while (status == SL_OK && sl_pb_next(&reader, &field))
         status = read_model_field(file, &field, &graph, err);
     if (status == SL_OK) status = onnx_reader_done(&reader, err);
     if (status != SL_OK) return status;

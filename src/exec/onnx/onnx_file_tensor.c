@@ -54,51 +54,51 @@ static sl_status add_dim(struct onnx_tensor *tensor, int64_t size, struct sl_err
 }
 
 /* One by one, or packed. */
-static sl_status read_dims(const struct onnx_field *field, struct onnx_tensor *tensor,
+static sl_status read_dims(const struct sl_pb_field *field, struct onnx_tensor *tensor,
                            struct sl_err *err)
 {
     int64_t size;
     uint64_t v;
     sl_status status = SL_OK;
-    if (field->wire != ONNX_BYTES) {
+    if (field->kind != SL_PB_BYTES) {
         status = onnx_get_int(field, "dims", &size, err);
         return status == SL_OK ? add_dim(tensor, size, err) : status;
     }
-    struct onnx_reader reader = onnx_reader_of(field->bytes);
-    while (status == SL_OK && reader.p < reader.end && onnx_reader_varint(&reader, &v))
+    struct sl_pb_reader reader = onnx_reader_of(onnx_field_bytes(field));
+    while (status == SL_OK && reader.at < reader.end && sl_pb_next_varint(&reader, &v))
         status = add_dim(tensor, (int64_t)v, err);
     return status == SL_OK ? onnx_reader_done(&reader, err) : status;
 }
 
-static enum onnx_wire wire_of(uint32_t number)
+static enum sl_pb_kind wire_of(uint32_t number)
 {
-    return number == TENSOR_FLOAT_DATA    ? ONNX_FIXED32
-           : number == TENSOR_DOUBLE_DATA ? ONNX_FIXED64
-                                          : ONNX_VARINT;
+    return number == TENSOR_FLOAT_DATA    ? SL_PB_FIXED32
+           : number == TENSOR_DOUBLE_DATA ? SL_PB_FIXED64
+                                          : SL_PB_VARINT;
 }
 
 /* How many values the field brings: one, or a row of them packed. */
-static sl_status count_values(const struct onnx_field *field, uint64_t *count, struct sl_err *err)
+static sl_status count_values(const struct sl_pb_field *field, uint64_t *count, struct sl_err *err)
 {
     const char *name = field_names[field->number];
-    enum onnx_wire wire = wire_of(field->number);
+    enum sl_pb_kind wire = wire_of(field->number);
     uint64_t v;
-    if (field->number == TENSOR_STRING_DATA && field->wire != ONNX_BYTES)
+    if (field->number == TENSOR_STRING_DATA && field->kind != SL_PB_BYTES)
         return sl_err_set(err, SL_CORRUPT, "%s: a number where bytes belong", name);
-    if (field->number == TENSOR_STRING_DATA || field->wire == wire) {
+    if (field->number == TENSOR_STRING_DATA || field->kind == wire) {
         ++*count;
         return SL_OK;
     }
-    if (field->wire != ONNX_BYTES)
+    if (field->kind != SL_PB_BYTES)
         return sl_err_set(err, SL_CORRUPT, "%s: numbers of another kind", name);
-    if (wire != ONNX_VARINT) {
-        size_t width = wire == ONNX_FIXED32 ? 4 : 8;
-        *count += field->bytes.len / width;
-        if (field->bytes.len % width == 0) return SL_OK;
+    if (wire != SL_PB_VARINT) {
+        size_t width = wire == SL_PB_FIXED32 ? 4 : 8;
+        *count += field->n / width;
+        if (field->n % width == 0) return SL_OK;
         return sl_err_set(err, SL_CORRUPT, "%s: a part of a number at its end", name);
     }
-    struct onnx_reader reader = onnx_reader_of(field->bytes);
-    while (reader.p < reader.end && onnx_reader_varint(&reader, &v)) ++*count;
+    struct sl_pb_reader reader = onnx_reader_of(onnx_field_bytes(field));
+    while (reader.at < reader.end && sl_pb_next_varint(&reader, &v)) ++*count;
     sl_status status = onnx_reader_done(&reader, err);
     if (status != SL_OK) (void)sl_err_prefix(err, "%s", name);
     return status;
@@ -106,11 +106,11 @@ static sl_status count_values(const struct onnx_field *field, uint64_t *count, s
 
 static sl_status read_external(struct onnx_str message, struct draft *draft, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str key = {0}, value = {"", 0}, *place = NULL;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == PAIR_KEY) status = onnx_get_bytes(&field, "key", &key, err);
         if (field.number == PAIR_VALUE) status = onnx_get_bytes(&field, "value", &value, err);
     }
@@ -125,7 +125,8 @@ static sl_status read_external(struct onnx_str message, struct draft *draft, str
     return SL_OK;
 }
 
-static sl_status read_field(const struct onnx_field *field, struct draft *draft, struct sl_err *err)
+static sl_status read_field(const struct sl_pb_field *field, struct draft *draft,
+                            struct sl_err *err)
 {
     struct onnx_str bytes;
     sl_status status;
@@ -316,12 +317,11 @@ static sl_status add_tensor(struct onnx_file *file, const struct onnx_tensor *te
 sl_status onnx_read_tensor(struct onnx_file *file, struct onnx_str message, bool is_initializer,
                            struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct draft draft = {.tensor.is_initializer = is_initializer};
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field))
-        status = read_field(&field, &draft, err);
+    while (status == SL_OK && sl_pb_next(&reader, &field)) status = read_field(&field, &draft, err);
     if (status == SL_OK) status = onnx_reader_done(&reader, err);
     if (status == SL_OK) status = place(file, &draft, err);
     if (status == SL_OK) status = add_tensor(file, &draft.tensor, err);
@@ -337,11 +337,11 @@ sl_status onnx_read_tensor(struct onnx_file *file, struct onnx_str message, bool
 sl_status onnx_read_sparse(struct onnx_file *file, struct onnx_str message, bool is_initializer,
                            struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str bytes;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number != SPARSE_VALUES && field.number != SPARSE_INDICES) continue;
         bool is_values = field.number == SPARSE_VALUES;
         status = onnx_get_bytes(&field, is_values ? "values" : "indices", &bytes, err);

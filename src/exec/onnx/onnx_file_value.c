@@ -18,11 +18,11 @@ enum { DIM_VALUE = 1, DIM_PARAM = 2 };
 
 static sl_status read_dim(struct onnx_str message, struct onnx_dim *out, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     sl_status status = SL_OK;
     *out = (struct onnx_dim){.size = -1};
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == DIM_VALUE)
             status = onnx_get_int(&field, "dim_value", &out->size, err);
         else if (field.number == DIM_PARAM)
@@ -35,12 +35,12 @@ static sl_status read_dim(struct onnx_str message, struct onnx_dim *out, struct 
 
 static sl_status read_shape(struct onnx_str message, struct onnx_value *out, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str bytes;
     sl_status status = SL_OK;
     out->rank = 0;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number != SHAPE_DIM) continue;
         if (out->rank == TENSOR_RANK_MAX)
             return sl_err_set(err, SL_LIMIT, "shape: more than %d dimensions", TENSOR_RANK_MAX);
@@ -55,12 +55,12 @@ static sl_status read_shape(struct onnx_str message, struct onnx_value *out, str
 static sl_status read_tensor_type(struct onnx_str message, struct onnx_value *out,
                                   struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str shape;
     int64_t type = ONNX_UNDEFINED;
     sl_status status = SL_OK;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == TENSOR_ELEM) status = onnx_get_int(&field, "elem_type", &type, err);
         if (field.number != TENSOR_SHAPE) continue;
         status = onnx_get_bytes(&field, "shape", &shape, err);
@@ -76,12 +76,12 @@ static sl_status read_tensor_type(struct onnx_str message, struct onnx_value *ou
 
 static sl_status read_type(struct onnx_str message, struct onnx_value *out, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str bytes;
     sl_status status = SL_OK;
     bool is_set = false;
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         switch (field.number) {
         case TYPE_TENSOR: out->kind = ONNX_TENSOR; break;
         case TYPE_SPARSE: out->kind = ONNX_SPARSE_TENSOR; break;
@@ -101,12 +101,12 @@ static sl_status read_type(struct onnx_str message, struct onnx_value *out, stru
 
 sl_status onnx_read_value(struct onnx_str message, struct onnx_value *out, struct sl_err *err)
 {
-    struct onnx_reader reader = onnx_reader_of(message);
-    struct onnx_field field;
+    struct sl_pb_reader reader = onnx_reader_of(message);
+    struct sl_pb_field field;
     struct onnx_str type = {0};
     sl_status status = SL_OK;
     *out = (struct onnx_value){.rank = -1};
-    while (status == SL_OK && onnx_reader_next(&reader, &field)) {
+    while (status == SL_OK && sl_pb_next(&reader, &field)) {
         if (field.number == VALUE_NAME) {
             status = onnx_get_text(&field, "name", TENSOR_NAME_MAX, &out->name, err);
         } else if (field.number == VALUE_TYPE) {
