@@ -142,9 +142,7 @@ static sl_status read_options(struct incoming *in, struct sl_err *err)
         status = read_object(path, &in->model.options, err);
     if (status == SL_OK) status = read_pbtxt(in, err);
     if (status != SL_OK || !in->model.options) return status;
-    status = onnx_options_parse(in->model.options, &options, err);
-    if (status != SL_OK) (void)sl_err_prefix(err, "options");
-    return status;
+    return onnx_options_parse(in->model.options, &options, err);
 }
 
 /* --- labels --- */
@@ -273,7 +271,6 @@ static sl_status read_processing(struct incoming *in, struct sl_err *err)
     if (status != SL_OK) (void)sl_err_set(err, status, "signature");
     if (status == SL_OK && is_auto) status = guess(in, &signature, err);
     if (status == SL_OK) status = check_processing(in, &signature, err);
-    if (status != SL_OK) (void)sl_err_prefix(err, "processing");
     sl_arena_done(&arena);
     return status;
 }

@@ -111,7 +111,7 @@ def test_hostile_files_are_refused_and_leave_nothing(starlane, tmp_path, content
 @pytest.mark.parametrize("arguments, status, words", [
     (["--processing", '{"input": {"kind": "sound"}}'], 2, "processing: "),
     (["--processing", "[1]"], 1, "No such file"),
-    (["--options", '{"providers": ["none"]}'], 2, "options: "),
+    (["--options", '{"providers": ["none"]}'], 2, "options of the ONNX engine: "),
     (["--labels", "/nonexistent"], 1, "labels"),
     (["--name", "a/b/c/d"], 2, "model name"),
     (["other", "--name", "x"], 2, "two names"),
