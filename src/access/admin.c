@@ -18,7 +18,7 @@ void admin_health(struct call *call)
     struct node_stats stats;
     struct sl_json json;
     struct sl_buf body;
-    node_stats_get(call->gateway->cfg.node, &stats);
+    node_stats_get(grid_node(call->gateway->cfg.grid), &stats);
     uint64_t waiting = 0;
     for (int i = 0; i < SCHED_CLASS_COUNT; i++) waiting += stats.n_waiting[i];
     sl_buf_init(&body, 4096);
@@ -111,7 +111,7 @@ static void put_model(void *ctx, const struct node_model *model)
     put_labelled(s, s->name, "model_name", model->name, s->value(model));
 }
 
-static void put_models(struct scrape *s, struct node *node)
+static void put_models(struct scrape *s, struct grid *grid)
 {
     static const struct {
         const char *name, *type, *help;
@@ -139,7 +139,7 @@ static void put_models(struct scrape *s, struct node *node)
         s->status = metrics_write_head(s->out, rows[i].name, rows[i].type, rows[i].help);
         s->name = rows[i].name;
         s->value = rows[i].value;
-        node_models(node, put_model, s);
+        grid_models(grid, put_model, s);
     }
 }
 
@@ -232,8 +232,8 @@ void admin_metrics(struct call *call)
     struct scrape s = {.out = &body};
     sl_buf_init(&s.labels, 2048);
     s.status = metrics_write(gateway->metrics, &body);
-    put_models(&s, gateway->cfg.node);
-    put_node(&s, gateway->cfg.node);
+    put_models(&s, gateway->cfg.grid);
+    put_node(&s, grid_node(gateway->cfg.grid));
     put_http(&s, gateway->server);
     put_usage(&s, gateway);
     put(&s, "starlane_uptime_seconds", "gauge", "Since the service started.",

@@ -472,7 +472,7 @@ int64_t call_tokens_guess(const struct call *call)
 bool call_find_model(struct call *call, const char *name, struct node_model *out)
 {
     struct sl_err err = SL_ERR_INIT;
-    sl_status status = node_model_find(call->gateway->cfg.node, name, out, &err);
+    sl_status status = grid_model_find(call->gateway->cfg.grid, name, out, &err);
     if (status == SL_INVALID)
         call_fail_err(call, &err, "model"); /* no name at all */
     else if (status != SL_OK)

@@ -7,7 +7,7 @@
 /* Which text a node's event belongs to. */
 struct embedding_input {
     struct embedding *embedding;
-    struct node_request *request; /* NULL: not sent, or done */
+    struct grid_request *request; /* NULL: not sent, or done */
     int32_t *tokens;              /* those that fit, when it was cut; NULL: it was not */
     size_t n_tokens;
     bool tokenizes; /* the request is for the tokens */
@@ -28,7 +28,7 @@ static void embedding_free(void *work)
 static void stop(struct embedding *e)
 {
     for (size_t i = 0; i < e->n_sent; i++) {
-        if (e->inputs[i].request) node_cancel(e->inputs[i].request);
+        if (e->inputs[i].request) grid_cancel(e->inputs[i].request);
         e->inputs[i].request = NULL;
     }
 }
@@ -110,7 +110,7 @@ static void keep_tokens(struct embedding_input *input, const struct node_event *
     struct node_model model;
     struct sl_err err = SL_ERR_INIT;
     const struct embedding *e = input->embedding;
-    if (node_model_find(e->call->gateway->cfg.node, e->model, &model, &err) != SL_OK || !model.info)
+    if (grid_model_find(e->call->gateway->cfg.grid, e->model, &model, &err) != SL_OK || !model.info)
         return;
     size_t n = (size_t)model.info->n_ctx;
     if (event->n_tokens < n) n = event->n_tokens;
@@ -182,7 +182,7 @@ static bool send_one(struct embedding *e, size_t i)
 {
     struct sl_err err = SL_ERR_INIT;
     int64_t retry_after_ms = 0;
-    sl_status status = node_submit(e->call->gateway->cfg.node, &e->submits[i], on_event,
+    sl_status status = grid_submit(e->call->gateway->cfg.grid, &e->submits[i], on_event,
                                    &e->inputs[i], &e->inputs[i].request, &retry_after_ms, &err);
     if (status != SL_OK) fail(e, status, err.text, retry_after_ms);
     return status == SL_OK;
@@ -222,6 +222,7 @@ void embedding_start(const struct embedding *plan)
         e->submits[i].model = e->model;
         e->submits[i].qos = call->qos;
         e->submits[i].tenant = call_tenant(call);
+        e->submits[i].request_id = call->id;
         e->submits[i].queue_timeout_ns = call_queue_timeout_ns(call);
     }
     send_more(e);

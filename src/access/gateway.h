@@ -1,7 +1,7 @@
 /* gateway.h: the HTTP side of the service: who may do what, which API, which model.
  *
  *   http_server -> call.c (who, how much) -> routes.c -> openai_*.c, ollama_*.c
- *       -> generation.c, embedding.c, ... -> node
+ *       -> generation.c, embedding.c, ... -> grid
  *
  * Floor: access.  Thread: the loop's.  Allocates: a call's memory, within the limits of its
  * request.
@@ -15,17 +15,17 @@
 #include <stdint.h>
 
 struct gateway;
+struct grid;
 struct http_server;
 struct keys;
 struct loop;
-struct node;
 struct store;
 struct usage;
 
 /* All is borrowed and outlives the gateway. */
 struct gateway_cfg {
     struct loop *loop;
-    struct node *node;
+    struct grid *grid;
     struct store *store;
     struct keys *keys;   /* with any key in it, every request needs one */
     struct usage *usage; /* NULL: usage is not recorded (tests) */

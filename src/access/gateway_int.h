@@ -9,7 +9,7 @@
 #include "access/metrics.h"
 #include "access/usage.h"
 #include "base/json_read.h"
-#include "grid/node.h"
+#include "grid/grid.h"
 #include "net/http_server.h"
 
 #define CALL_ID_MAX 40

@@ -91,7 +91,7 @@ static struct generation *generation_create(struct call *call,
 static void stop_node(struct generation *g)
 {
     for (int32_t i = 0; i < g->request.n_submits; i++) {
-        if (g->parts[i].node_request) node_cancel(g->parts[i].node_request);
+        if (g->parts[i].node_request) grid_cancel(g->parts[i].node_request);
         g->parts[i].node_request = NULL;
     }
 }
@@ -462,8 +462,9 @@ void generation_start(struct call *call, const struct generation_request *reques
         struct node_submit *submit = &g->request.submits[i];
         submit->qos = call->qos;
         submit->tenant = call_tenant(call);
+        submit->request_id = call->id;
         submit->queue_timeout_ns = call_queue_timeout_ns(call);
-        status = node_submit(call->gateway->cfg.node, submit, on_node_event, &g->parts[i],
+        status = grid_submit(call->gateway->cfg.grid, submit, on_node_event, &g->parts[i],
                              &g->parts[i].node_request, &retry_after_ms, &err);
     }
     if (status != SL_OK) {

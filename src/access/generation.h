@@ -82,7 +82,7 @@ struct generation_request {
 /* One prompt's way through the node. */
 struct generation_part {
     struct generation *generation;
-    struct node_request *node_request; /* NULL: not yet, or no more */
+    struct grid_request *node_request; /* NULL: not yet, or no more */
     int32_t choice_first;
     bool counted; /* its prompt is in `total` */
 };

@@ -96,7 +96,7 @@ struct oip_run {
     struct sl_buf out; /* for the face, empty at first, at most OIP_OUT_MAX bytes */
     char name[OIP_NAME_SIZE];
     char version[STORE_NAME_SIZE];
-    struct node_request *request; /* NULL: not yet, or no more */
+    struct grid_request *request; /* NULL: not yet, or no more */
     struct oip_text *text;        /* of a model of text; NULL */
     bool is_put;                  /* the answer has been written down */
     int32_t n_rows;

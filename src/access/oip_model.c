@@ -11,7 +11,7 @@ struct describing {
     const char *model; /* as the client named it */
     char name[OIP_NAME_SIZE];
     oip_model_fn put;
-    struct node_request *request; /* NULL: not yet, or no more */
+    struct grid_request *request; /* NULL: not yet, or no more */
 };
 
 /* --- versions --- */
@@ -120,7 +120,7 @@ static void on_event(void *ctx, const struct node_event *event)
 static void on_gone(struct call *call)
 {
     struct describing *d = call->work;
-    if (d->request) node_cancel(d->request);
+    if (d->request) grid_cancel(d->request);
     d->request = NULL;
 }
 
@@ -150,9 +150,10 @@ static void load(struct describing *d)
                                        .model = d->name,
                                        .qos = call->qos,
                                        .tenant = call_tenant(call),
+                                       .request_id = call->id,
                                        .queue_timeout_ns = call_queue_timeout_ns(call),
                                        .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_event, d, &d->request,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_event, d, &d->request,
                                    &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }
@@ -198,6 +199,6 @@ static void look_at(void *ctx, const struct node_model *model)
 bool oip_server_ready(const struct gateway *gateway)
 {
     bool ready = true;
-    node_models(gateway->cfg.node, look_at, &ready);
+    grid_models(gateway->cfg.grid, look_at, &ready);
     return ready;
 }

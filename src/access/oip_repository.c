@@ -62,7 +62,7 @@ sl_status oip_repository_index(struct call *call, bool ready_only,
                                void (*put)(void *ctx, const struct oip_entry *entry), void *ctx,
                                struct sl_err *err)
 {
-    struct node *node = call->gateway->cfg.node;
+    struct grid *grid = call->gateway->cfg.grid;
     struct store_models stored = {0};
     sl_status status = store_list(call->gateway->cfg.store, &stored, err);
     if (status != SL_OK) return status;
@@ -72,10 +72,10 @@ sl_status oip_repository_index(struct call *call, bool ready_only,
         x.name = stored.v[i].name;
         x.is_found = false;
         if (!call_allows(call, x.name)) continue;
-        node_models(node, match, &x);
+        grid_models(grid, match, &x);
         put_entry(&x, x.name, x.is_found ? &x.found : NULL);
     }
-    node_models(node, put_unstored, &x);
+    grid_models(grid, put_unstored, &x);
     store_models_done(&stored);
     return SL_OK;
 }
@@ -84,7 +84,7 @@ sl_status oip_repository_index(struct call *call, bool ready_only,
 
 struct loading {
     struct call *call;
-    struct node_request *request; /* NULL: not yet, or no more */
+    struct grid_request *request; /* NULL: not yet, or no more */
     call_fn then;
 };
 
@@ -103,7 +103,7 @@ static void on_event(void *ctx, const struct node_event *event)
 static void on_gone(struct call *call)
 {
     struct loading *loading = call->work;
-    if (loading->request) node_cancel(loading->request);
+    if (loading->request) grid_cancel(loading->request);
     loading->request = NULL;
 }
 
@@ -134,9 +134,10 @@ void oip_repository_load(struct call *call, const char *model, call_fn then)
                                        .model = model,
                                        .qos = call->qos,
                                        .tenant = call_tenant(call),
+                                       .request_id = call->id,
                                        .queue_timeout_ns = call_queue_timeout_ns(call),
                                        .keep_alive_ns = SCHED_KEEP_ALIVE_FOREVER};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_event, loading,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_event, loading,
                                    &loading->request, &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }
@@ -146,7 +147,7 @@ void oip_repository_unload(struct call *call, const char *model, call_fn then)
     struct sl_err err = SL_ERR_INIT;
     struct node_model found;
     if (!find(call, model, &found)) return;
-    sl_status status = node_stop(call->gateway->cfg.node, found.name, &err);
+    sl_status status = grid_stop(call->gateway->cfg.grid, found.name, &err);
     /* One that is not loaded is what was wanted. */
     if (status == SL_OK || status == SL_NOT_FOUND)
         then(call);

@@ -19,7 +19,7 @@ void oip_run_free(void *work)
 static void on_gone(struct call *call)
 {
     struct oip_run *run = call->work;
-    if (run->request) node_cancel(run->request);
+    if (run->request) grid_cancel(run->request);
     run->request = NULL;
 }
 
@@ -37,7 +37,7 @@ bool oip_run_put(struct oip_run *run, const struct tensor *tensors, size_t n, bo
     run->is_put = is_last;
     sl_status status = run->infer.face->put(run, &answer, &err);
     if (status == SL_OK) return true;
-    if (run->request) node_cancel(run->request);
+    if (run->request) grid_cancel(run->request);
     run->request = NULL;
     call_fail(call, status, NULL, NULL, err.text);
     return false;
@@ -107,13 +107,14 @@ static void start_tensors(struct oip_run *run)
                                        .model = run->name,
                                        .qos = call->qos,
                                        .tenant = call_tenant(call),
+                                       .request_id = call->id,
                                        .queue_timeout_ns = oip_queue_timeout_ns(run),
                                        .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT,
                                        .inputs = run->infer.inputs,
                                        .n_inputs = run->infer.n_inputs,
                                        .outputs = run->infer.outputs,
                                        .n_outputs = run->infer.n_outputs};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_tensors, run, &run->request,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_tensors, run, &run->request,
                                    &retry_after_ms, &err);
     if (status == SL_LIMIT)
         call_fail_err(call, &err, NULL);
@@ -246,9 +247,10 @@ static void load(struct oip_run *run)
                                        .model = run->name,
                                        .qos = call->qos,
                                        .tenant = call_tenant(call),
+                                       .request_id = call->id,
                                        .queue_timeout_ns = oip_queue_timeout_ns(run),
                                        .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_loaded, run, &run->request,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_loaded, run, &run->request,
                                    &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }

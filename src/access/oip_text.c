@@ -284,7 +284,7 @@ static bool put(struct oip_run *run, bool is_last)
 
 static void no_room(struct oip_run *run)
 {
-    if (run->request) node_cancel(run->request);
+    if (run->request) grid_cancel(run->request);
     run->request = NULL;
     call_fail(run->call, SL_NOMEM, NULL, NULL, "the answer does not fit into memory");
 }
@@ -341,7 +341,7 @@ static void on_gone(struct call *call)
     struct oip_run *run = call->work;
     call->row.prompt_tokens = run->text->n_prompt;
     call->row.completion_tokens = run->text->n_generated;
-    if (run->request) node_cancel(run->request);
+    if (run->request) grid_cancel(run->request);
     run->request = NULL;
 }
 
@@ -377,6 +377,7 @@ static sl_status plan(struct oip_run *run, const struct node_model *model,
     *submit = (struct node_submit){.model = run->name,
                                    .qos = run->call->qos,
                                    .tenant = call_tenant(run->call),
+                                   .request_id = run->call->id,
                                    .queue_timeout_ns = oip_queue_timeout_ns(run),
                                    .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT,
                                    .prompt = chat ? NODE_PROMPT_CHAT : NODE_PROMPT_TEXT,
@@ -400,7 +401,7 @@ void oip_text_start(struct oip_run *run, const struct node_model *model)
     }
     run->n_rows = 1;
     call->on_gone = on_gone;
-    status = node_submit(call->gateway->cfg.node, &submit, on_event, run, &run->request,
+    status = grid_submit(call->gateway->cfg.grid, &submit, on_event, run, &run->request,
                          &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }

@@ -81,4 +81,4 @@ void ollama_fill_submit(const struct ollama_request *request, struct node_submit
 bool ollama_may_change_store(struct call *call);
 
 /* Tells the node that the name may mean another file now, or none. */
-void ollama_model_changed(struct node *node, const char *name);
+void ollama_model_changed(struct grid *grid, const char *name);

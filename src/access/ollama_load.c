@@ -8,7 +8,7 @@
 
 struct load {
     struct call *call;
-    struct node_request *request; /* NULL: not yet, or no more */
+    struct grid_request *request; /* NULL: not yet, or no more */
     const char *model;
     bool chat;
     bool unloads;
@@ -56,7 +56,7 @@ static void on_event(void *ctx, const struct node_event *event)
 static void on_gone(struct call *call)
 {
     struct load *load = call->work;
-    if (load->request) node_cancel(load->request);
+    if (load->request) grid_cancel(load->request);
     load->request = NULL;
 }
 
@@ -64,7 +64,7 @@ static bool is_loaded(struct call *call, const char *name)
 {
     struct node_model model;
     struct sl_err err = SL_ERR_INIT;
-    return node_model_find(call->gateway->cfg.node, name, &model, &err) == SL_OK && model.pid;
+    return grid_model_find(call->gateway->cfg.grid, name, &model, &err) == SL_OK && model.pid;
 }
 
 void ollama_load(struct call *call, const struct ollama_request *request, bool chat)
@@ -96,9 +96,10 @@ void ollama_load(struct call *call, const struct ollama_request *request, bool c
                                  .model = request->model,
                                  .qos = call->qos,
                                  .tenant = call_tenant(call),
+                                 .request_id = call->id,
                                  .queue_timeout_ns = call_queue_timeout_ns(call),
                                  .keep_alive_ns = request->keep_alive_ns};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_event, load, &load->request,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_event, load, &load->request,
                                    &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }

@@ -96,7 +96,7 @@ static void put_all_stored(struct listing *listing)
     for (size_t i = 0; i < listing->stored->n; i++)
         if (call_allows(listing->call, listing->stored->v[i].name))
             put_stored(listing->json, &listing->stored->v[i]);
-    node_models(listing->call->gateway->cfg.node, put_unstored, listing);
+    grid_models(listing->call->gateway->cfg.grid, put_unstored, listing);
 }
 
 void ollama_tags(struct call *call)
@@ -143,7 +143,7 @@ static void put_running(void *ctx, const struct node_model *model)
 
 static void put_all_running(struct listing *listing)
 {
-    node_models(listing->call->gateway->cfg.node, put_running, listing);
+    grid_models(listing->call->gateway->cfg.grid, put_running, listing);
 }
 
 void ollama_ps(struct call *call)
@@ -164,14 +164,14 @@ void ollama_version(struct call *call)
     call_respond_json(call, 200, &call->body_out, sl_json_end(&json));
 }
 
-void ollama_model_changed(struct node *node, const char *name)
+void ollama_model_changed(struct grid *grid, const char *name)
 {
     struct store_name parts;
     char text[STORE_NAME_SIZE];
     struct sl_err err = SL_ERR_INIT;
     if (store_name_parse(name, &parts, &err) != SL_OK) return;
     store_name_text(&parts, text);
-    node_model_changed(node, text);
+    grid_model_changed(grid, text);
 }
 
 void ollama_copy(struct call *call)
@@ -186,7 +186,7 @@ void ollama_copy(struct call *call)
         call_fail_err(call, &err, NULL);
         return;
     }
-    ollama_model_changed(gateway->cfg.node, destination);
+    ollama_model_changed(gateway->cfg.grid, destination);
     call_respond(call, 200, NULL, "", 0);
 }
 
@@ -201,6 +201,6 @@ void ollama_delete(struct call *call)
         call_fail_err(call, &err, NULL);
         return;
     }
-    ollama_model_changed(gateway->cfg.node, model);
+    ollama_model_changed(gateway->cfg.grid, model);
     call_respond(call, 200, NULL, "", 0);
 }

@@ -212,7 +212,7 @@ static bool end(struct pull *pull)
 {
     struct gateway *gateway = pull->pulls->gateway;
     bool failed = pull->err.status != SL_OK;
-    if (!failed && !pull->end_told) ollama_model_changed(gateway->cfg.node, pull->name);
+    if (!failed && !pull->end_told) ollama_model_changed(gateway->cfg.grid, pull->name);
     if (!pull->call) return true;
     if (pull->err.status == SL_CANCELLED)
         sl_err_set(&pull->err, SL_UNAVAILABLE, "the server stops; pull again to go on");

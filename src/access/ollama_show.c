@@ -29,7 +29,7 @@ static sl_status find_unstored(struct call *call, const char *name, struct store
                                struct sl_err *err)
 {
     struct node_model model;
-    sl_status status = node_model_find(call->gateway->cfg.node, name, &model, err);
+    sl_status status = grid_model_find(call->gateway->cfg.grid, name, &model, err);
     if (status != SL_OK) return status;
     if (*model.path != '/') return sl_err_set(err, SL_NOT_FOUND, "%s has no file", model.name);
     *out = (struct store_model){.modified_ms = call->gateway->started_ms, .local = true};

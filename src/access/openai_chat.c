@@ -406,7 +406,7 @@ void openai_chat(struct call *call)
     if (!openai_read(call, &request) || !check_messages(call)) return;
     bool tools = wants_tools(call, &ok);
     if (!ok || !read_logprobs(call, &request.sampling)) return;
-    sl_status status = node_model_find(call->gateway->cfg.node, request.model, &model, &err);
+    sl_status status = grid_model_find(call->gateway->cfg.grid, request.model, &model, &err);
     sl_buf_init(&variables, CALL_VARIABLES_MAX);
     if (status == SL_OK) status = write_variables(call, tools, model.system, &variables);
     if (status == SL_OK)

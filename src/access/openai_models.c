@@ -91,10 +91,10 @@ void openai_models(struct call *call)
     for (size_t i = 0; i < stored.n; i++) {
         struct search search = {.name = stored.v[i].name};
         if (!call_allows(call, search.name)) continue;
-        node_models(gateway->cfg.node, match, &search);
+        grid_models(gateway->cfg.grid, match, &search);
         put_stored(&listing, &stored.v[i], search.is_found ? &search.found : NULL);
     }
-    node_models(gateway->cfg.node, put_unstored, &listing);
+    grid_models(gateway->cfg.grid, put_unstored, &listing);
     sl_json_array_end(&json);
     sl_json_object_end(&json);
     call_respond_json(call, 200, &body, sl_json_end(&json));

@@ -4,7 +4,7 @@
 #pragma once
 #include "base/arena.h"
 #include "base/json_read.h"
-#include "grid/node.h"
+#include "grid/grid.h"
 
 /* All prompts of `value`, with NODE_PROMPT_TEXT or _TOKENS and the text or tokens set, the rest
  * zero; the texts are those of `value`. INVALID: it is none of the above, a list is empty, an id is

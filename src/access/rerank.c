@@ -186,7 +186,7 @@ struct waiting {
     struct call *call;
     struct rerank *rerank;
     const char *model;
-    struct node_request *request; /* NULL: no more */
+    struct grid_request *request; /* NULL: no more */
 };
 
 static void start(struct call *call, struct rerank *r, const char *model,
@@ -216,7 +216,7 @@ static void on_event(void *ctx, const struct node_event *event)
 static void on_gone(struct call *call)
 {
     struct waiting *waiting = call->work;
-    if (waiting->request) node_cancel(waiting->request);
+    if (waiting->request) grid_cancel(waiting->request);
     waiting->request = NULL;
 }
 
@@ -236,9 +236,10 @@ static void load(struct call *call, struct rerank *r, const char *model)
                                        .model = model,
                                        .qos = call->qos,
                                        .tenant = call_tenant(call),
+                                       .request_id = call->id,
                                        .queue_timeout_ns = call_queue_timeout_ns(call),
                                        .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT};
-    sl_status status = node_submit(call->gateway->cfg.node, &submit, on_event, waiting,
+    sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_event, waiting,
                                    &waiting->request, &retry_after_ms, &err);
     if (status != SL_OK) call_fail_node(call, status, err.text, retry_after_ms);
 }

@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/json_read.h"
 #include "exec/llm/sampler.h"
-#include "grid/node.h"
+#include "grid/grid.h"
 
 #define SAMPLING_STOP_MAX 16 /* OpenAI allows 4; what the engine takes (WIRE_STOP_MAX) */
 

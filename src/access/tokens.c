@@ -9,7 +9,7 @@
 
 struct work {
     struct call *call;
-    struct node_request *request;
+    struct grid_request *request;
     enum node_task task;
     struct sl_buf body;
     bool has_result;
@@ -25,7 +25,7 @@ static void work_free(void *work)
 static void on_gone(struct call *call)
 {
     struct work *work = call->work;
-    if (work->request) node_cancel(work->request);
+    if (work->request) grid_cancel(work->request);
     work->request = NULL;
 }
 
@@ -58,7 +58,7 @@ static void on_event(void *ctx, const struct node_event *event)
     struct sl_err err;
     struct node_model model;
     if (event->type == NODE_EVENT_RESULT) {
-        if (node_model_find(call->gateway->cfg.node, call->row.model, &model, &err) == SL_OK)
+        if (grid_model_find(call->gateway->cfg.grid, call->row.model, &model, &err) == SL_OK)
             work->n_ctx = model.info ? model.info->n_ctx : 0;
         work->has_result = put_result(work, event) == SL_OK;
         return;
@@ -90,9 +90,10 @@ static void start(struct call *call, struct node_submit *submit)
     call->on_gone = on_gone;
     submit->qos = call->qos;
     submit->tenant = call_tenant(call);
+    submit->request_id = call->id;
     submit->keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT;
     submit->queue_timeout_ns = call_queue_timeout_ns(call);
-    sl_status status = node_submit(call->gateway->cfg.node, submit, on_event, work, &work->request,
+    sl_status status = grid_submit(call->gateway->cfg.grid, submit, on_event, work, &work->request,
                                    &retry_after_ms, &err);
     if (status == SL_OK) return;
     call->row.model[0] = '\0';

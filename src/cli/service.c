@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "grid/grid.h"
 #include "grid/store.h"
 #include "net/http_server.h"
 #include "net/loop.h"
@@ -22,6 +23,7 @@ struct service {
     struct usage *usage;
     struct loop_task store_usage;
     struct node *node;
+    struct grid *grid;
     struct gateway *gateway;
     struct tls_server *tls;
     struct loop_signal *signals[3];
@@ -174,7 +176,7 @@ static sl_status listen_grpc(struct service *s, struct sl_err *err)
 static sl_status create_gateway(struct service *s, struct sl_err *err)
 {
     struct gateway_cfg cfg = {.loop = s->loop,
-                              .node = s->node,
+                              .grid = s->grid,
                               .store = s->store,
                               .keys = s->keys,
                               .usage = s->usage,
@@ -207,6 +209,7 @@ static sl_status create_parts(struct service *s, struct sl_err *err)
     status = node_create(&node_cfg, &s->node, err);
     for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++)
         status = node_pin(s->node, s->cfg.models[i], err);
+    if (status == SL_OK) status = grid_create(s->node, NULL, &s->grid, err);
     return status == SL_OK ? create_gateway(s, err) : status;
 }
 
@@ -243,6 +246,7 @@ void service_destroy(struct service *s)
     if (s->gateway) gateway_abort(s->gateway);
     if (s->usage) usage_close(s->usage);
     gateway_destroy(s->gateway);
+    grid_destroy(s->grid);
     node_destroy(s->node);
     tls_server_destroy(s->tls);
     for (int i = 0; i < 3; i++) loop_signal_destroy(s->signals[i]);

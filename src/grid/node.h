@@ -74,12 +74,20 @@ enum node_prompt {
     NODE_PROMPT_CHAT
 };
 
+/* What a choice has given before this node got it: node_submit.resume. */
+struct node_resume {
+    const int32_t *tokens; /* all those that were told, in order */
+    size_t n_tokens;
+    bool done; /* it has ended: nothing is told of it */
+};
+
 /* Everything is copied at submit. */
 struct node_submit {
     enum node_task task;
     const char *model; /* a name or path that the store resolves */
     enum sched_class qos;
     uint64_t tenant;          /* requests of one tenant share its part of a class; 0: nobody's */
+    const char *request_id;   /* by which its client knows it, for explanations; NULL: none */
     int64_t queue_timeout_ns; /* 0: the node's; SCHED_NEVER: none */
     int64_t keep_alive_ns;    /* of the model after this request; SCHED_KEEP_ALIVE_* */
     enum node_prompt prompt;
@@ -94,6 +102,12 @@ struct node_submit {
     int32_t n_choices;  /* 0: 1 */
     bool ignore_end;
     const struct sampler_cfg *sampler; /* NULL: defaults */
+    /* NULL: a new one. Else of every choice what it gave elsewhere: it goes on after that, as after
+     * a worker's death. STARTED is told; what was given is not told again, but n_generated and
+     * max_tokens count it. */
+    const struct node_resume *resume; /* [n_choices] */
+    /* Unix time that chat templates show, so that a resumed prompt is the same; 0: now. */
+    int64_t now_s;
     const char *const *stop;
     int n_stop;
     /* EMBED */

@@ -86,6 +86,7 @@ static sl_status copy_submit(struct node_request *r, const struct node_submit *s
                           NODE_PROMPT_BYTES_MAX);
     *s = *submit;
     s->model = r->entry->name;
+    s->request_id = NULL; /* only the dispatcher explains */
     s->text = copy(&r->arena, s->text, s->n_text, &ok);
     s->tokens = copy(&r->arena, s->tokens, s->n_tokens * sizeof *s->tokens, &ok);
     s->pair = copy(&r->arena, s->pair, s->n_pair, &ok);
