@@ -1,4 +1,5 @@
-/* pull.h: gets a model from hf.co, from an Ollama registry or from a URL into the store.
+/* pull.h: gets a model from hf.co, from an Ollama registry, from a URL or from another member of
+ * the grid into the store.
  * Floor: grid.  Thread: pull_run blocks for as long as the download takes; call it on a helper
  * thread (or the main thread of a command). The progress callback runs on that thread.
  * Allocates: a few megabytes, for the time of the call.
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct http_trust;
 struct store;
 
 #define PULL_CONNECTIONS_MAX 16 /* more is rude to a server and no faster */
@@ -41,6 +43,13 @@ struct pull_progress {
 /* All pointers are valid for the call only. */
 typedef void pull_progress_fn(void *ctx, const struct pull_progress *progress);
 
+/* A member of the grid that has the model in its store: blobs.h answers there. */
+struct pull_peer {
+    const char *base;               /* "https://10.0.0.7:4230" */
+    const struct http_trust *trust; /* whom to expect there, and as whom to come */
+    const char *digest; /* the model's, store_model.digest; "": whatever it has under the name */
+};
+
 struct pull_request {
     const char *name;        /* "qwen2.5:0.5b", "hf.co/org/repo:Q4_K_M", "https://host/m.gguf" */
     const char *store_as;    /* another name in the store; NULL: name */
@@ -52,7 +61,9 @@ struct pull_request {
     const char *hf_endpoint; /* "https://huggingface.co" */
     const char *hf_token;    /* NULL: none; sent to that endpoint only */
     const char *ollama_registry; /* "https://registry.ollama.ai" */
-    pull_progress_fn *progress;  /* NULL is fine */
+    /* From there and nowhere else; name is its name there. NULL: from the name's own source. */
+    const struct pull_peer *peer;
+    pull_progress_fn *progress; /* NULL is fine */
     void *ctx;
     const atomic_bool *cancel; /* set from anywhere, a signal handler too; NULL is fine */
 };

@@ -148,6 +148,7 @@ static sl_status start_slot(struct pull_download *d, struct pull_slot *slot)
         .range_begin = slot->at,
         .range_end = wanted_end(d, slot),
         .allow_http = file->request->insecure,
+        .trust = file->request->peer ? file->request->peer->trust : NULL,
         .stall_s = file->request->stall_s,
         .on_head = pull_answer_head,
         .on_body = pull_answer_body,

@@ -9,6 +9,7 @@
 #include "grid/pull_choose.h"
 #include "grid/pull_retry.h"
 #include "grid/store_details.h"
+#include "grid/store_manifest.h"
 #include "grid/store_ollama.h"
 #include "grid/store_onnx.h"
 #include "net/sha256.h"
@@ -50,7 +51,8 @@ static sl_status add_item(struct asker *asker, const char *url, const char *file
     if (!items) return sl_err_set(err, SL_NOMEM, "list of files");
     plan->items = items;
     struct pull_item *item = &items[plan->n++];
-    *item = (struct pull_item){.size = size, .bearer = asker->bearer, .role = "model"};
+    *item = (struct pull_item){.size = size, .bearer = asker->bearer};
+    snprintf(item->role, sizeof item->role, "model");
     snprintf(item->digest, sizeof item->digest, "%s", digest);
     item->url = sl_strdup(url);
     item->file = sl_strdup(file);
@@ -97,6 +99,7 @@ static sl_status fetch(const struct asker *asker, const char *url, const char *a
                                .n_headers = accept ? 1 : 0,
                                .bearer = asker->bearer,
                                .allow_http = request->insecure,
+                               .trust = request->peer ? request->peer->trust : NULL,
                                .stall_s = request->stall_s};
     struct http_head head;
     for (;;) {
@@ -193,7 +196,7 @@ static sl_status add_hf_file(struct asker *asker, const struct pull_candidate *f
 static void set_layer(struct asker *asker, const char *role, const char *file)
 {
     struct pull_item *item = &asker->plan->items[asker->plan->n - 1];
-    item->role = role;
+    snprintf(item->role, sizeof item->role, "%s", role);
     snprintf(item->layer_file, sizeof item->layer_file, "%s", file);
 }
 
@@ -347,6 +350,61 @@ static sl_status plan_ollama(struct asker *asker, struct sl_err *err)
     return status;
 }
 
+/* A member of the grid */
+
+static sl_status add_peer_layers(struct asker *asker, const struct store_model *model,
+                                 struct sl_err *err)
+{
+    char url[HTTP_URL_SIZE], text[STORE_NAME_SIZE];
+    sl_status status = SL_OK;
+    store_name_text(asker->name, text);
+    for (size_t i = 0; i < model->n_layers && status == SL_OK; i++) {
+        const struct store_layer *layer = &model->layers[i];
+        snprintf(url, sizeof url, "%s/grid/v1/blobs/%s", asker->base, layer->digest);
+        status = add_item(asker, url, *layer->file ? layer->file : text, layer->digest, layer->size,
+                          err);
+        if (status == SL_OK) set_layer(asker, layer->role, layer->file);
+    }
+    return status;
+}
+
+/* What the model is stays; its layers are added as they come. */
+static void take_peer_model(struct asker *asker, struct store_model *model)
+{
+    asker->plan->model = *model;
+    asker->plan->model.layers = NULL;
+    asker->plan->model.n_layers = 0;
+    sl_free(model->layers);
+}
+
+static sl_status plan_peer(struct asker *asker, struct sl_err *err)
+{
+    const struct pull_peer *peer = asker->request->peer;
+    char url[HTTP_URL_SIZE], text[STORE_NAME_SIZE], place[STORE_NAME_PATH_SIZE];
+    struct sl_buf body;
+    struct store_model model = {0};
+    asker->base = peer->base;
+    store_name_text(asker->name, text);
+    store_name_path(asker->name, place);
+    sl_buf_init(&body, STORE_MANIFEST_BYTES_MAX);
+    sl_status status = sl_buf_addf(&body, "%s/grid/v1/models/", peer->base);
+    if (status == SL_OK) status = add_escaped(&body, text);
+    snprintf(url, sizeof url, "%s", status == SL_OK ? body.data : "");
+    sl_buf_clear(&body);
+    status = fetch(asker, url, "Accept: application/json", &body, err);
+    if (status == SL_OK) status = store_manifest_parse(body.data, body.len, place, &model, err);
+    sl_buf_done(&body);
+    if (status != SL_OK) return status;
+    if (*peer->digest && strcmp(peer->digest, model.digest) != 0)
+        status = sl_err_set(err, SL_NOT_FOUND, "it has another model under that name");
+    if (status == SL_OK) status = add_peer_layers(asker, &model, err);
+    if (status == SL_OK)
+        take_peer_model(asker, &model);
+    else
+        store_model_done(&model);
+    return status;
+}
+
 static sl_status plan_url(struct asker *asker, struct sl_err *err)
 {
     const struct store_name *name = asker->name;
@@ -368,7 +426,8 @@ sl_status pull_plan_make(const struct pull_request *request, const struct store_
 {
     struct pull_plan plan = {0};
     struct asker asker = {.request = request, .name = name, .client = client, .plan = &plan};
-    sl_status status = name->source == STORE_HF       ? plan_hf(&asker, err)
+    sl_status status = request->peer                  ? plan_peer(&asker, err)
+                       : name->source == STORE_HF     ? plan_hf(&asker, err)
                        : name->source == STORE_OLLAMA ? plan_ollama(&asker, err)
                                                       : plan_url(&asker, err);
     if (status == SL_OK)

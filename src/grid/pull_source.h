@@ -4,7 +4,8 @@
  *              /ORG/REPO/resolve/main/FILE is the file (huggingface.co/docs/hub/api)
  *              A repository without GGUF files gives its ONNX model: see pull_choose_onnx.
  *   Ollama     GET /v2/NS/NAME/manifests/TAG and /v2/NS/NAME/blobs/sha256:HEX (the protocol
- *              of the OCI distribution specification) */
+ *              of the OCI distribution specification)
+ *   a peer     GET /grid/v1/models/NAME and /grid/v1/blobs/HEX (blobs.h) */
 #pragma once
 #include "grid/pull.h"
 #include "grid/store.h"
@@ -19,7 +20,7 @@ struct pull_item {
     char digest[STORE_DIGEST_SIZE];   /* "": unknown */
     uint64_t size;                    /* 0: unknown */
     const char *bearer;               /* borrowed from the request; NULL: none */
-    const char *role;                 /* of its layer; static */
+    char role[STORE_ROLE_SIZE];       /* of its layer */
     char layer_file[STORE_FILE_SIZE]; /* of its layer; "": none */
 };
 

@@ -4,7 +4,8 @@
  * Invariants: a transfer ends by exactly one done callback, or by http_client_stop without one.
  * http:// is spoken only to this machine, unless allow_http; no redirect leads from https to http.
  * A bearer token goes to the origin (scheme, host, port) of the request's own URL and nowhere
- * else, whatever redirects say. The server's certificate is always checked. */
+ * else, whatever redirects say. The server's certificate is checked, but where `unverified` says
+ * otherwise; such a request carries nothing that is secret. */
 #pragma once
 #include "base/buf.h"
 #include "base/err.h"
@@ -40,10 +41,25 @@ typedef bool http_head_fn(void *ctx, const struct http_head *head);
 typedef bool http_body_fn(void *ctx, const void *bytes, size_t n);
 
 /* OK: the whole answer has come, whatever its status. UNAVAILABLE (no connection, a drop), TIMEOUT
- * (stalled), DENIED (the certificate), INVALID (URL, a redirect that is not allowed), CANCELLED,
+ * (stalled), DENIED (a certificate), INVALID (URL, a redirect that is not allowed, our certificate
+ * or key cannot be read), CANCELLED,
  * LIMIT, NOMEM. The transfer is freed after it. */
 typedef void http_done_fn(void *ctx, sl_status status, const struct http_head *head,
                           const struct sl_err *err);
+
+/* How members of a grid know each other; https only. With `member_id` or `any_gateway` the server is
+ * known by its certificate's key, whatever its address and name are; redirects are then refused,
+ * and no proxy is used. */
+struct http_trust {
+    const char *root_path; /* PEM file of the only root trusted; NULL: root_text */
+    const char *root_text; /* the same as text; NULL with root_path NULL: the system's roots */
+    const char *cert_path; /* PEM file of our chain; NULL: we show no certificate */
+    const char *key_path;  /* and of its key */
+    const char *member_id; /* the server must be this member */
+    bool any_gateway;      /* the server must be some gateway of the grid */
+    bool unverified;       /* it may be anybody: for GET of what is checked by other means (a pin);
+                             * INVALID with a bearer, a body, a certificate or a root */
+};
 
 struct http_request {
     const char *url;
@@ -55,6 +71,7 @@ struct http_request {
     const char *bearer;              /* token; NULL: none */
     uint64_t range_begin, range_end; /* asks for [begin, end); end 0: no Range */
     bool allow_http;                 /* plain http beyond this machine */
+    const struct http_trust *trust;  /* within a grid; copied; NULL: the web's rules */
     int stall_s;                     /* under 1 kB in so many seconds is the end; 0: never */
     http_head_fn *on_head;           /* each may be NULL */
     http_body_fn *on_body;
