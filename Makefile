@@ -22,14 +22,15 @@ BUILD_IN = JOBS=$(JOBS) scripts/build.sh
 TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
           $(if $(FILTER),--filter $(FILTER)) --build
 
-.PHONY: all demo test check bench bench-service bench-infer asan tsan fuzz install clean distclean format deps deps-peer help
+.PHONY: all demo test check bench bench-service bench-infer bench-grid asan tsan fuzz install clean distclean format deps deps-peer help
 .DEFAULT_GOAL := all
 
 all: ## set up dependencies and build build/starlane
 	@scripts/deps.sh build
 	@TARGETS=starlane $(BUILD_IN) $(BUILD) $(OPTIONS)
 
-demo: all ## build, then serve the bundled model, kill its worker in mid-story, and read on
+demo: all ## build, open a grid of three nodes, kill one in mid-story, and read on
+	@scripts/deps.sh demo
 	@scripts/demo.sh $(BUILD)/starlane
 
 deps-test:
@@ -58,6 +59,10 @@ bench-infer: ## measure what the service adds to ONNX Runtime called directly
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/infer.py --starlane $(BUILD)/starlane --shared $(STARLANE_SHARED)
 
+bench-grid: deps-test ## measure the policies on five real nodes in the network laboratory, and the simulator (as root)
+	@TARGETS="starlane netlab-switch" $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) bench/grid.py --starlane $(BUILD)/starlane
+
 asan: deps-test ## the tests under AddressSanitizer and UBSan
 	@$(BUILD_IN) build-asan $(OPTIONS) $(SANITIZE)=address,undefined
 	@$(TEST_IN) build-asan
@@ -75,7 +80,7 @@ install: all ## install under PREFIX (/usr/local), staged below DESTDIR
 	@DESTDIR=$(DESTDIR) cmake --install $(BUILD) --prefix $(PREFIX) >/dev/null
 
 deps: ## install or build everything any target here needs
-	@scripts/deps.sh build test check
+	@scripts/deps.sh build test check demo
 	@GPU=$(GPU) scripts/ggml.sh
 	@scripts/onnxruntime.sh
 

@@ -8,6 +8,6 @@ if(NOT STARLANE_FUZZ AND NOT STARLANE_SANITIZE)
         set_target_properties(bench_${name} PROPERTIES OUTPUT_NAME ${name}
             RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
         add_dependencies(bench_programs bench_${name})
-        target_link_libraries(bench_${name} PRIVATE starlane_exec starlane_sched starlane_base)
+        target_link_libraries(bench_${name} PRIVATE starlane_grid starlane_exec starlane_sched starlane_base)
     endforeach()
 endif()

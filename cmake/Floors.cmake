@@ -50,7 +50,7 @@ starlane_floor(sched LINKS starlane_base)
 starlane_floor(exec SUBFOLDERS llm chat echo onnx vision text LINKS starlane_proto starlane_net starlane_base
     starlane::pcre2 starlane::turbojpeg starlane::png ggml::ggml ggml::ggml-base ${CMAKE_DL_LIBS})
 starlane_floor(grid LINKS starlane_exec starlane_sched starlane_net starlane_base starlane::sqlite
-    starlane::crypto)
+    starlane::nats starlane::crypto)
 starlane_floor(access LINKS starlane_grid starlane_exec starlane_sched starlane_net starlane_base
     starlane::crypto)
 starlane_floor(cli LINKS starlane_access starlane_grid starlane_exec starlane_sched starlane_net

@@ -28,11 +28,11 @@ FILE_LINES_MAX = 1500
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 C_LIBRARY = set("""
-    aio.h assert.h complex.h ctype.h dirent.h dlfcn.h errno.h fcntl.h fenv.h float.h fnmatch.h
-    ftw.h getopt.h glob.h grp.h inttypes.h langinfo.h libgen.h limits.h link.h locale.h malloc.h
-    math.h netdb.h poll.h pthread.h pwd.h regex.h sched.h semaphore.h setjmp.h signal.h spawn.h
-    stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h stdnoreturn.h
-    string.h strings.h sysexits.h syslog.h tgmath.h termios.h threads.h time.h uchar.h
+    aio.h assert.h complex.h ctype.h dirent.h dlfcn.h endian.h errno.h fcntl.h fenv.h float.h
+    fnmatch.h ftw.h getopt.h glob.h grp.h ifaddrs.h inttypes.h langinfo.h libgen.h limits.h link.h
+    locale.h malloc.h math.h netdb.h poll.h pthread.h pwd.h regex.h sched.h semaphore.h setjmp.h
+    signal.h spawn.h stdalign.h stdarg.h stdatomic.h stdbool.h stddef.h stdint.h stdio.h stdlib.h
+    stdnoreturn.h string.h strings.h sysexits.h syslog.h tgmath.h termios.h threads.h time.h uchar.h
     ucontext.h unistd.h wchar.h wctype.h
     arm_neon.h arm_sve.h cpuid.h immintrin.h x86intrin.h""".split())
 C_LIBRARY_FOLDERS = ("sys", "linux", "arpa", "asm", "net", "netinet")

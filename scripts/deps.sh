@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages of the given groups of deps/debian.txt where they are missing or too
 # old.
-# usage: scripts/deps.sh GROUP...      (build, test, bench, check, train)
+# usage: scripts/deps.sh GROUP...      (build, test, demo, bench, check, train)
 # Silent and without network when nothing is to do. Needs root or a sudo that asks for no password;
 # with neither it prints what it would install and fails.
 set -euo pipefail
@@ -63,7 +63,7 @@ known_name() {
 
 main() {
     local as_root=() todo packages=() names lowest
-    [ $# -gt 0 ] || { say "which groups? build, test, bench, check, train"; exit 2; }
+    [ $# -gt 0 ] || { say "which groups? build, test, demo, bench, check, train"; exit 2; }
     if ! command -v dpkg-query >/dev/null; then
         say "not a Debian system: install what deps/debian.txt lists for: $*"
         exit 0

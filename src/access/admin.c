@@ -1,5 +1,9 @@
 #include "access/admin.h"
+#include "access/metrics_grid.h"
+#include "access/metrics_machine.h"
 #include "base/clock.h"
+#include "grid/membership.h"
+#include "grid/telemetry_sampler.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -69,7 +73,7 @@ static double load_fraction(const struct node_model *m)
 }
 static double bytes_of(const struct node_model *m)
 {
-    return m->pid ? (double)m->bytes : 0;
+    return grid_model_is_loaded(m) ? (double)m->bytes : 0;
 }
 static double n_running(const struct node_model *m)
 {
@@ -224,6 +228,25 @@ static void put_usage(struct scrape *s, const struct gateway *gateway)
         (double)stats.journal_bytes);
 }
 
+static void put_machine(struct scrape *s, const struct telemetry_sampler *telemetry)
+{
+    const struct telemetry_sample *sample = telemetry ? telemetry_latest(telemetry) : NULL;
+    if (s->status == SL_OK) s->status = metrics_write_machine(sample, s->out);
+}
+
+static void put_grid(struct scrape *s, const struct gateway_cfg *cfg)
+{
+    struct metrics_grid grid;
+    const struct metrics_grid_parts parts = {
+        .dispatch = grid_dispatch(cfg->grid),
+        .bus = cfg->membership ? membership_bus(cfg->membership) : NULL,
+        .blobs = cfg->blobs,
+        .fetch = cfg->fetch};
+    bool is_gateway = parts.dispatch && parts.bus;
+    if (is_gateway) metrics_grid_read(&parts, &grid);
+    if (s->status == SL_OK) s->status = metrics_write_grid(is_gateway ? &grid : NULL, s->out);
+}
+
 void admin_metrics(struct call *call)
 {
     struct gateway *gateway = call->gateway;
@@ -236,6 +259,8 @@ void admin_metrics(struct call *call)
     put_node(&s, grid_node(gateway->cfg.grid));
     put_http(&s, gateway->server);
     put_usage(&s, gateway);
+    put_machine(&s, gateway->cfg.telemetry);
+    put_grid(&s, &gateway->cfg);
     put(&s, "starlane_uptime_seconds", "gauge", "Since the service started.",
         (double)(sl_unix_time_ms() - gateway->started_ms) / 1000);
     if (s.status == SL_OK)

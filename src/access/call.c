@@ -129,9 +129,14 @@ static void make_id(struct gateway *gateway, char out[CALL_ID_MAX])
 
 bool call_authenticate(struct call *call)
 {
+    return call->route->open || call_check_key(call);
+}
+
+bool call_check_key(struct call *call)
+{
     struct keys *keys = call->gateway->cfg.keys;
     struct sl_err err = SL_ERR_INIT;
-    if (call->route->open || !keys || !keys_any(keys)) return true;
+    if (!keys || !keys_any(keys)) return true;
     const char *credential = http_request_header(call->request, "authorization");
     if (!credential) credential = http_request_header(call->request, "x-api-key");
     if (keys_check(keys, credential, sl_unix_time_ms(), &call->key, &err) == SL_OK) return true;
@@ -192,7 +197,7 @@ static bool check_origin(struct call *call)
 static void answer_preflight(struct call *call)
 {
     (void)!http_exchange_header_add(call->x, "Access-Control-Allow-Methods",
-                                    "GET, POST, DELETE, OPTIONS");
+                                    "GET, POST, PATCH, DELETE, OPTIONS");
     (void)!http_exchange_header_add(call->x, "Access-Control-Allow-Headers", ALLOWED_HEADERS);
     (void)!http_exchange_header_add(call->x, "Access-Control-Max-Age", "86400");
     call_respond(call, 204, NULL, "", 0);
@@ -382,6 +387,13 @@ void call_respond(struct call *call, int http_status, const char *content_type, 
                   size_t n)
 {
     http_respond(call->x, http_status, content_type, body, n);
+    call_free(call);
+}
+
+void call_respond_buf(struct call *call, int http_status, const char *content_type,
+                      struct sl_buf *body)
+{
+    http_respond_buf(call->x, http_status, content_type, body);
     call_free(call);
 }
 

@@ -14,12 +14,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct blobs;
+struct fetch;
 struct gateway;
 struct grid;
 struct http_server;
 struct keys;
 struct loop;
+struct membership;
 struct store;
+struct telemetry_sampler;
 struct usage;
 
 /* All is borrowed and outlives the gateway. */
@@ -27,9 +31,13 @@ struct gateway_cfg {
     struct loop *loop;
     struct grid *grid;
     struct store *store;
-    struct keys *keys;   /* with any key in it, every request needs one */
-    struct usage *usage; /* NULL: usage is not recorded (tests) */
-    const char *version; /* of the program */
+    struct keys *keys;             /* with any key in it, every request needs one */
+    struct usage *usage;           /* NULL: usage is not recorded (tests) */
+    struct membership *membership; /* NULL: this machine is in no grid */
+    struct blobs *blobs;           /* in a grid, for metrics; NULL is fine, as below */
+    struct fetch *fetch;
+    struct telemetry_sampler *telemetry; /* NULL: nothing is known of this machine */
+    const char *version;                 /* of the program */
     const char *origins; /* of web pages that may use it besides this machine's; see origin.h */
     bool local_only;     /* it listens on loopback only: a Host header must name this machine */
     enum sched_class qos_default;

@@ -117,6 +117,8 @@ void call_begin(struct gateway *gateway, struct http_exchange *x);
 struct call *call_fork(struct call *parent);
 /* Whose call is it? False: it has no key, or a bad one, and the call has failed. */
 bool call_authenticate(struct call *call);
+/* The same on a route that is open, for handlers that let others in too. */
+bool call_check_key(struct call *call);
 /* Memory that lives as long as the call. */
 struct sl_arena *call_arena(struct call *call);
 /* Its client has gone: stops the work, hands in the row, ends the exchange and the call; or, while
@@ -134,6 +136,9 @@ void call_fail_node(struct call *call, sl_status status, const char *message,
 /* A whole answer, and the end of the call. What a model worked for is committed before. */
 void call_respond(struct call *call, int http_status, const char *content_type, const char *body,
                   size_t n);
+/* The same; takes the buffer's memory where it can. */
+void call_respond_buf(struct call *call, int http_status, const char *content_type,
+                      struct sl_buf *body);
 /* Takes the answer from a buffer that held JSON; a failed one becomes a 500. */
 void call_respond_json(struct call *call, int http_status, struct sl_buf *body, sl_status status);
 /* Ends the call after its exchange was ended by the caller. */

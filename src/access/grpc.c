@@ -315,10 +315,10 @@ void grpc_end(struct call *call, int code, const char *message)
     if (!g->out.len) finish(g);
 }
 
-void grpc_respond(struct call *call, const void *frame, size_t n)
+void grpc_respond(struct call *call, struct sl_buf *frame)
 {
     (void)!http_exchange_trailer_add(call->x, "grpc-status", "0");
-    call_respond(call, 200, CONTENT_GRPC, frame, n);
+    call_respond_buf(call, 200, CONTENT_GRPC, frame);
 }
 
 /* The HTTP server takes more. */

@@ -55,8 +55,8 @@ void grpc_pause(struct call *call, bool paused);
 /* Has the client sent its last message, and was it handed over? */
 bool grpc_is_all_in(const struct call *call);
 
-/* The one answer, a frame, and the end of the call, OK. */
-void grpc_respond(struct call *call, const void *frame, size_t n);
+/* The one answer, a frame, and the end of the call, OK. Takes the buffer's memory if it can. */
+void grpc_respond(struct call *call, struct sl_buf *frame);
 
 /* One frame of many. LIMIT: the client does not read, GRPC_OUT_MAX waits for it; NOMEM. The call
  * goes on in any case; when the client has gone it is OK too. */

@@ -60,7 +60,7 @@ void grpc_reply(struct call *call, const struct ProtobufCMessage *message)
     struct sl_buf out;
     sl_buf_init(&out, REPLY_MAX);
     if (grpc_pack(&out, message) == SL_OK)
-        grpc_respond(call, out.data, out.len);
+        grpc_respond(call, &out);
     else
         call_fail(call, SL_NOMEM, NULL, NULL, "the answer does not fit into memory");
     sl_buf_done(&out);

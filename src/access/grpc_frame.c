@@ -2,6 +2,9 @@
 #include <string.h>
 
 #define TIMEOUT_MAX_NS (INT64_C(366) * 24 * 3600 * 1000000000)
+/* Room is made for so much of a message that is announced and has not come; it takes pages only as
+ * they fill. */
+#define RESERVE_MAX (4u << 20)
 #define TIMEOUT_DIGITS_MAX 8
 #define RESOURCE_EXHAUSTED 8
 
@@ -42,7 +45,10 @@ static sl_status gather(struct grpc_reader *reader, size_t want, const uint8_t *
                         struct sl_err *err)
 {
     size_t take = want > reader->in.len ? want - reader->in.len : 0;
+    size_t ahead = take < RESERVE_MAX ? take : RESERVE_MAX;
     if (take > *n) take = *n;
+    if (take < ahead && sl_buf_reserve(&reader->in, ahead) != SL_OK)
+        return sl_err_set(err, SL_NOMEM, "no memory for the message");
     sl_status status = sl_buf_add(&reader->in, *bytes, take);
     if (status != SL_OK) return sl_err_set(err, SL_NOMEM, "no memory for the message");
     *bytes += take;

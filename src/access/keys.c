@@ -3,9 +3,9 @@
 
 #include "base/mem.h"
 #include "base/strmap.h"
+#include "net/secret.h"
 #include "net/sha256.h"
 
-#include <openssl/crypto.h>
 #include <string.h>
 #include <strings.h>
 
@@ -149,7 +149,7 @@ static sl_status verify(struct keys *keys, const char *secret, struct api_key **
     struct entry *entry = find_entry(keys, secret + PREFIX_CHARS, KEYS_ID_CHARS);
     sl_status status = sha256_of(secret, KEYS_SECRET_CHARS, hash);
     if (status != SL_OK) return status;
-    bool equal = CRYPTO_memcmp(hash, entry ? entry->key.hash : nobody, sizeof hash) == 0;
+    bool equal = secret_equal(hash, entry ? entry->key.hash : nobody, sizeof hash);
     if (!equal || !entry) return SL_UNAUTHENTICATED;
     *out = &entry->key;
     return SL_OK;

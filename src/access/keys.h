@@ -5,7 +5,7 @@
  * A key is text of KEYS_SECRET_CHARS characters: "sl-", the public id (10 characters), the secret
  * (43); all of 0-9A-Za-z from getrandom(2), so the secret has 256 bits. The database holds the id
  * and the SHA-256 of the whole text: with that much randomness a slow hash would add nothing.
- * A check finds the row by its id and compares hashes in constant time (CRYPTO_memcmp); an unknown
+ * A check finds the row by its id and compares hashes in constant time (net/secret.h); an unknown
  * id is hashed and compared too, against zeros, so time tells nothing but what is public.
  *
  * Invariant: rows are never deleted, a revoked key stays known; a `struct api_key` is at the same

@@ -3,16 +3,13 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "grid/db.h"
+#include "net/secret.h"
 #include "net/sha256.h"
 #include "sched/local.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
-#define DIGITS "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-#define N_DIGITS 62
 #define PREFIX "sl-"
 #define PREFIX_CHARS 3
 
@@ -32,28 +29,11 @@ int keys_class_of(const char *name)
     return name && sched_class_parse(name, &qos_class) ? (int)qos_class : KEYS_CLASS_NONE;
 }
 
-/* Every digit is equally likely: bytes past the last multiple of 62 are thrown away. */
-static sl_status random_digits(char *out, size_t n, struct sl_err *err)
-{
-    uint8_t bytes[64];
-    size_t done = 0;
-    while (done < n) {
-        ssize_t got = getrandom(bytes, sizeof bytes, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return sl_err_errno(err, errno, "random numbers");
-        for (ssize_t i = 0; i < got && done < n; i++) {
-            if (bytes[i] < 256 / N_DIGITS * N_DIGITS) out[done++] = DIGITS[bytes[i] % N_DIGITS];
-        }
-    }
-    explicit_bzero(bytes, sizeof bytes);
-    return SL_OK;
-}
-
 static sl_status make_secret(char secret[KEYS_SECRET_CHARS + 1], struct api_key *key,
                              struct sl_err *err)
 {
     memcpy(secret, PREFIX, PREFIX_CHARS);
-    sl_status status = random_digits(secret + PREFIX_CHARS, KEYS_SECRET_CHARS - PREFIX_CHARS, err);
+    sl_status status = secret_digits(secret + PREFIX_CHARS, KEYS_SECRET_CHARS - PREFIX_CHARS, err);
     if (status != SL_OK) return status;
     secret[KEYS_SECRET_CHARS] = '\0';
     memcpy(key->id, secret + PREFIX_CHARS, KEYS_ID_CHARS);

@@ -106,11 +106,22 @@ static sl_status put_json(const struct rest *rest, const struct oip_answer *answ
     return status == SL_OK ? SL_OK : sl_err_set(err, status, "the answer does not fit into memory");
 }
 
+static sl_status reserve_binary(const struct rest *rest, const struct oip_answer *answer,
+                                struct sl_buf *out, struct sl_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < answer->n_tensors; i++)
+        if (is_binary(rest, answer->tensors[i].name)) n += answer->tensors[i].n_bytes;
+    sl_status status = sl_buf_reserve(out, n);
+    return status == SL_OK ? SL_OK : sl_err_set(err, status, "the answer does not fit into memory");
+}
+
 static sl_status put(struct oip_run *run, const struct oip_answer *answer, struct sl_err *err)
 {
     struct rest *rest = run->infer.data;
     sl_status status = put_json(rest, answer, &run->out, err);
     size_t n_json = run->out.len;
+    if (status == SL_OK) status = reserve_binary(rest, answer, &run->out, err);
     for (size_t i = 0; i < answer->n_tensors && status == SL_OK; i++) {
         const struct tensor *tensor = &answer->tensors[i];
         if (!is_binary(rest, tensor->name)) continue;
@@ -131,8 +142,8 @@ static void send(struct oip_run *run)
         snprintf(text, sizeof text, "%zu", rest->n_header);
         (void)!http_exchange_header_add(call->x, "Inference-Header-Content-Length", text);
     }
-    call_respond(call, 200, rest->n_header ? "application/octet-stream" : CONTENT_JSON,
-                 run->out.data, run->out.len);
+    call_respond_buf(call, 200, rest->n_header ? "application/octet-stream" : CONTENT_JSON,
+                     &run->out);
 }
 
 static const struct oip_face FACE = {.put = put, .send = send, .done = rest_free};

@@ -113,7 +113,8 @@ static void start_tensors(struct oip_run *run)
                                        .inputs = run->infer.inputs,
                                        .n_inputs = run->infer.n_inputs,
                                        .outputs = run->infer.outputs,
-                                       .n_outputs = run->infer.n_outputs};
+                                       .n_outputs = run->infer.n_outputs,
+                                       .inputs_stay = true};
     sl_status status = grid_submit(call->gateway->cfg.grid, &submit, on_tensors, run, &run->request,
                                    &retry_after_ms, &err);
     if (status == SL_LIMIT)

@@ -64,7 +64,8 @@ static bool is_loaded(struct call *call, const char *name)
 {
     struct node_model model;
     struct sl_err err = SL_ERR_INIT;
-    return grid_model_find(call->gateway->cfg.grid, name, &model, &err) == SL_OK && model.pid;
+    return grid_model_find(call->gateway->cfg.grid, name, &model, &err) == SL_OK &&
+           grid_model_is_loaded(&model);
 }
 
 void ollama_load(struct call *call, const struct ollama_request *request, bool chat)
@@ -88,6 +89,15 @@ void ollama_load(struct call *call, const struct ollama_request *request, bool c
     call->on_gone = on_gone;
     if (load->unloads && !is_loaded(call, request->model)) {
         answer(load, 0);
+        return;
+    }
+    if (load->unloads && grid_dispatch(call->gateway->cfg.grid)) {
+        /* In a grid it is loaded where placement says, for as long as that says. */
+        sl_status status = grid_stop(call->gateway->cfg.grid, request->model, &err);
+        if (status == SL_OK)
+            answer(load, 0);
+        else
+            call_fail_node(call, status, err.text, 0);
         return;
     }
     /* To unload is a request like any other that wants the model no longer kept: those of others

@@ -1,6 +1,7 @@
 /* ollama_models.c: GET /api/tags, /api/ps, /api/version, POST /api/copy, DELETE /api/delete. */
 #include "access/ollama_int.h"
 #include "base/clock.h"
+#include "grid/grid_msg.h"
 #include "grid/store.h"
 #include "grid/store_details.h"
 #include "grid/store_name.h"
@@ -41,9 +42,22 @@ static void put_stored(struct sl_json *json, const struct store_model *model)
 }
 
 /* What is known of a model that is not in the store, from its worker. */
+void ollama_card_details(const struct grid_card *card, struct store_details *out)
+{
+    *out = (struct store_details){.context_length = card->context_length};
+    snprintf(out->format, sizeof out->format, "%s", card->format);
+    snprintf(out->family, sizeof out->family, "%s", card->family);
+    snprintf(out->parameter_size, sizeof out->parameter_size, "%s", card->parameter_size);
+    snprintf(out->quantization_level, sizeof out->quantization_level, "%s", card->quantization);
+}
+
 static void details_of(const struct node_model *model, struct store_details *out)
 {
     *out = (struct store_details){.format = "gguf"};
+    if (model->card) {
+        ollama_card_details(model->card, out);
+        return;
+    }
     if (!model->info) return;
     snprintf(out->family, sizeof out->family, "%s", model->info->architecture);
     store_count_text(model->info->n_params, out->parameter_size);
@@ -51,7 +65,8 @@ static void details_of(const struct node_model *model, struct store_details *out
              model->info->quantization);
 }
 
-/* A model that was given by its path: the node knows it, the store does not. */
+/* A model that was given by its path, or that other members of the grid have: the store does not
+ * know it. */
 static void put_unstored(void *ctx, const struct node_model *node_model)
 {
     struct listing *listing = ctx;
@@ -62,6 +77,11 @@ static void put_unstored(void *ctx, const struct node_model *node_model)
     snprintf(model.name, sizeof model.name, "%s", node_model->name);
     model.size = node_model->bytes;
     model.modified_ms = listing->call->gateway->started_ms;
+    if (node_model->card) {
+        model.size = node_model->card->bytes;
+        model.modified_ms = node_model->card->modified_ms;
+        snprintf(model.digest, sizeof model.digest, "%s", node_model->card->digest);
+    }
     details_of(node_model, &model.details);
     put_stored(listing->json, &model);
 }
@@ -119,7 +139,7 @@ static void put_running(void *ctx, const struct node_model *model)
     struct listing *listing = ctx;
     struct sl_json *json = listing->json;
     struct store_details details;
-    if (!model->pid || !call_allows(listing->call, model->name)) return;
+    if (!grid_model_is_loaded(model) || !call_allows(listing->call, model->name)) return;
     details_of(model, &details);
     for (size_t i = 0; i < listing->stored->n; i++)
         if (!strcmp(listing->stored->v[i].name, model->name))

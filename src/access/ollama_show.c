@@ -2,6 +2,7 @@
 #include "access/ollama_int.h"
 #include "exec/chat/chat_template.h"
 #include "exec/llm/gguf.h"
+#include "grid/grid_msg.h"
 #include "grid/store.h"
 #include "grid/store_details.h"
 #include <stdio.h>
@@ -31,9 +32,14 @@ static sl_status find_unstored(struct call *call, const char *name, struct store
     struct node_model model;
     sl_status status = grid_model_find(call->gateway->cfg.grid, name, &model, err);
     if (status != SL_OK) return status;
-    if (*model.path != '/') return sl_err_set(err, SL_NOT_FOUND, "%s has no file", model.name);
     *out = (struct store_model){.modified_ms = call->gateway->started_ms, .local = true};
     snprintf(out->name, sizeof out->name, "%s", model.name);
+    if (model.card) { /* another member of the grid has its file */
+        out->modified_ms = model.card->modified_ms;
+        ollama_card_details(model.card, &out->details);
+        return SL_OK;
+    }
+    if (*model.path != '/') return sl_err_set(err, SL_NOT_FOUND, "%s has no file", model.name);
     snprintf(out->path, sizeof out->path, "%s", model.path);
     snprintf(out->details.format, sizeof out->details.format, "%s",
              model.format ? model.format : "gguf");
@@ -47,7 +53,7 @@ static sl_status find(struct call *call, const char *name, struct show *show, st
     sl_status status = store_find(call->gateway->cfg.store, name, &show->stored, err);
     if (status == SL_NOT_FOUND) status = find_unstored(call, name, &show->stored, err);
     if (status != SL_OK) return status;
-    if (strcmp(show->stored.details.format, "gguf") != 0) return SL_OK;
+    if (strcmp(show->stored.details.format, "gguf") != 0 || !*show->stored.path) return SL_OK;
     status = gguf_open(show->stored.path, &show->file, err);
     if (status != SL_OK) return status;
     if (show->stored.local) store_details_read(show->file, &show->stored.details);
@@ -161,12 +167,26 @@ static void put_model_info(struct sl_json *json, const struct show *show)
 }
 
 /* Ollama's clients read these two of every model. */
-static void put_info_of_tensors(struct sl_json *json, const struct show *show)
+/* Of a model whose file is none of ours to open: on tensors, or on another member of the grid. */
+static bool is_text_elsewhere(const struct show *show)
 {
+    return !show->file && !strcmp(show->stored.details.format, "gguf");
+}
+
+static void put_info_of_details(struct sl_json *json, const struct show *show)
+{
+    const struct store_details *details = &show->stored.details;
+    char key[STORE_WORD_SIZE + sizeof ".context_length"];
     sl_json_key(json, "model_info");
     sl_json_object(json);
-    sl_json_kv_str(json, "general.architecture", show->stored.details.format);
-    sl_json_kv_int(json, "general.parameter_count", (int64_t)show->stored.details.n_params);
+    sl_json_kv_str(json, "general.architecture",
+                   is_text_elsewhere(show) ? details->family : details->format);
+    if (details->n_params)
+        sl_json_kv_int(json, "general.parameter_count", (int64_t)details->n_params);
+    if (is_text_elsewhere(show)) {
+        snprintf(key, sizeof key, "%s.context_length", details->family);
+        sl_json_kv_int(json, key, (int64_t)details->context_length);
+    }
     sl_json_object_end(json);
 }
 
@@ -181,10 +201,11 @@ static bool embeds(const struct show *show)
 }
 
 /* A model of tensors with a tokenizer beside it is an encoder; Ollama has no word for others. */
-static void put_capabilities_of_tensors(struct sl_json *json, const struct show *show)
+static void put_capabilities_of_details(struct sl_json *json, const struct show *show)
 {
     sl_json_key(json, "capabilities");
     sl_json_array(json);
+    if (is_text_elsewhere(show)) sl_json_str(json, "completion");
     for (size_t i = 0; i < show->stored.n_layers; i++)
         if (!strcmp(show->stored.layers[i].role, "tokenizer")) sl_json_str(json, "embedding");
     sl_json_array_end(json);
@@ -242,8 +263,8 @@ static sl_status write_answer(struct show *show, struct sl_buf *out)
         put_model_info(&json, show);
         put_capabilities(&json, show);
     } else {
-        put_info_of_tensors(&json, show);
-        put_capabilities_of_tensors(&json, show);
+        put_info_of_details(&json, show);
+        put_capabilities_of_details(&json, show);
     }
     sl_json_kv_str(&json, "modified_at", modified);
     sl_json_object_end(&json);

@@ -1,5 +1,6 @@
 /* openai_models.c: GET /v1/models and /v1/models/{id}. */
 #include "access/openai.h"
+#include "grid/grid_msg.h"
 #include "grid/store.h"
 #include <string.h>
 
@@ -58,15 +59,21 @@ static void match(void *ctx, const struct node_model *model)
     search->is_found = true;
 }
 
-/* A model that was given by its path: the node knows it, the store does not. */
+/* A model that was given by its path, or that other members of the grid have: the store does not
+ * know it. */
 static void put_unstored(void *ctx, const struct node_model *model)
 {
     struct listing *listing = ctx;
     for (size_t i = 0; i < listing->stored->n; i++)
         if (!strcmp(listing->stored->v[i].name, model->name)) return;
     if (!call_allows(listing->call, model->name)) return;
-    put_model(listing->json, model->name, listing->call->gateway->started_ms / 1000,
-              model->info ? model->info->n_ctx : 0, status_of(model->state));
+    int64_t created_ms = listing->call->gateway->started_ms;
+    int64_t n_ctx = model->info ? model->info->n_ctx : 0;
+    if (model->card) {
+        created_ms = model->card->modified_ms;
+        if (!n_ctx) n_ctx = (int64_t)model->card->context_length;
+    }
+    put_model(listing->json, model->name, created_ms / 1000, n_ctx, status_of(model->state));
 }
 
 void openai_models(struct call *call)

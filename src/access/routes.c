@@ -1,7 +1,10 @@
 /* routes.c: which path is whose. */
 #include "access/admin.h"
+#include "access/grid_api.h"
+#include "access/grid_views.h"
 #include "access/grpc_health.h"
 #include "access/grpc_reflection.h"
+#include "access/history_view.h"
 #include "access/oip_grpc.h"
 #include "access/oip_rest.h"
 #include "access/ollama.h"
@@ -59,6 +62,17 @@ static const struct route routes[] = {
      grpc_reflection_info},
     {HTTP_METHOD_POST, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_GRPC,
      true, grpc_reflection_info},
+    {HTTP_METHOD_POST, "/grid/v1/tokens", API_OPENAI, true, grid_api_token_make},
+    {HTTP_METHOD_GET, "/grid/v1/tokens", API_OPENAI, true, grid_api_tokens},
+    {HTTP_METHOD_DELETE, "/grid/v1/tokens/*", API_OPENAI, true, grid_api_token_revoke},
+    {HTTP_METHOD_GET, "/grid/v1/members", API_OPENAI, true, grid_api_members},
+    {HTTP_METHOD_GET, "/grid/v1/nodes", API_OPENAI, true, grid_view_nodes},
+    {HTTP_METHOD_GET, "/grid/v1/models", API_OPENAI, true, grid_view_models},
+    {HTTP_METHOD_GET, "/grid/v1/explain", API_OPENAI, true, grid_view_explain},
+    {HTTP_METHOD_GET, "/grid/v1/status", API_OPENAI, true, grid_view_status},
+    {HTTP_METHOD_GET, "/grid/v1/history", API_OPENAI, true, history_view},
+    {HTTP_METHOD_PATCH, "/grid/v1/members/*", API_OPENAI, true, grid_api_member_change},
+    {HTTP_METHOD_DELETE, "/grid/v1/members/*", API_OPENAI, true, grid_api_member_remove},
     {HTTP_METHOD_GET, "/", API_PLAIN, true, admin_root},
     {HTTP_METHOD_HEAD, "/", API_PLAIN, true, admin_root},
 };
@@ -104,6 +118,7 @@ void route_methods(const char *path, char *out, size_t n_out)
     static const char *const names[] = {[HTTP_METHOD_GET] = "GET",
                                         [HTTP_METHOD_HEAD] = "HEAD",
                                         [HTTP_METHOD_POST] = "POST",
+                                        [HTTP_METHOD_PATCH] = "PATCH",
                                         [HTTP_METHOD_DELETE] = "DELETE"};
     size_t n = 0;
     const char *rest;

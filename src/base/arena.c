@@ -89,7 +89,7 @@ static struct sl_arena_chunk *chunk_with_room(struct sl_arena *arena, size_t n_b
     return chunk;
 }
 
-void *sl_arena_alloc(struct sl_arena *arena, size_t n_bytes)
+void *sl_arena_alloc_unset(struct sl_arena *arena, size_t n_bytes)
 {
     size_t n;
     if (!sl_align_size(n_bytes ? n_bytes : 1, ALIGN, &n)) return NULL;
@@ -99,7 +99,13 @@ void *sl_arena_alloc(struct sl_arena *arena, size_t n_bytes)
     void *p = chunk->bytes + chunk->used;
     chunk->used += n;
     arena->used_bytes += n;
-    return memset(p, 0, n);
+    return p;
+}
+
+void *sl_arena_alloc(struct sl_arena *arena, size_t n_bytes)
+{
+    void *p = sl_arena_alloc_unset(arena, n_bytes);
+    return p ? memset(p, 0, n_bytes) : NULL;
 }
 
 void *sl_arena_array(struct sl_arena *arena, size_t count, size_t size)

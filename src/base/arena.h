@@ -17,6 +17,9 @@ void sl_arena_reset(struct sl_arena *arena); /* forgets all, keeps one chunk */
 /* 16-byte aligned, zeroed; NULL past max_bytes or without memory. */
 void *sl_arena_alloc(struct sl_arena *arena, size_t n_bytes);
 
+/* The same, not zeroed: for large things that are filled at once. */
+void *sl_arena_alloc_unset(struct sl_arena *arena, size_t n_bytes);
+
 /* count times size bytes; NULL on overflow too. */
 void *sl_arena_array(struct sl_arena *arena, size_t count, size_t size);
 

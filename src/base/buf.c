@@ -30,8 +30,7 @@ void sl_buf_clear(struct sl_buf *buf)
     sl_buf_truncate(buf, 0);
 }
 
-/* Makes room for n more bytes and the NUL. */
-static sl_status reserve(struct sl_buf *buf, size_t n)
+sl_status sl_buf_reserve(struct sl_buf *buf, size_t n)
 {
     if (n > buf->max - buf->len) return SL_LIMIT;
     size_t need = buf->len + n + 1;
@@ -51,7 +50,7 @@ static sl_status reserve(struct sl_buf *buf, size_t n)
 sl_status sl_buf_add_growing(struct sl_buf *buf, const void *bytes, size_t n)
 {
     if (n == 0) return SL_OK;
-    sl_status status = reserve(buf, n);
+    sl_status status = sl_buf_reserve(buf, n);
     if (status != SL_OK) return status;
     memcpy(buf->data + buf->len, bytes, n);
     buf->len += n;
@@ -74,7 +73,7 @@ sl_status sl_buf_vaddf(struct sl_buf *buf, const char *fmt, va_list args)
     va_list again;
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, fmt, args);
-    sl_status status = n < 0 ? SL_INVALID : reserve(buf, (size_t)n);
+    sl_status status = n < 0 ? SL_INVALID : sl_buf_reserve(buf, (size_t)n);
     if (status == SL_OK && n > 0) {
         vsnprintf(buf->data + buf->len, (size_t)n + 1, fmt, again);
         buf->len += (size_t)n;

@@ -32,6 +32,8 @@ SL_CHECK static inline sl_status sl_buf_add(struct sl_buf *buf, const void *byte
     buf->data[buf->len] = '\0';
     return SL_OK;
 }
+/* Makes room for n more bytes, which are then added without moving what is there. LIMIT, NOMEM. */
+SL_CHECK sl_status sl_buf_reserve(struct sl_buf *buf, size_t n);
 SL_CHECK sl_status sl_buf_adds(struct sl_buf *buf, const char *s);
 SL_CHECK sl_status sl_buf_addc(struct sl_buf *buf, char c);
 SL_CHECK sl_status sl_buf_addf(struct sl_buf *buf, const char *fmt, ...) SL_PRINTF(2, 3);

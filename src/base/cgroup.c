@@ -13,16 +13,11 @@
 /* v1 says "no limit" with the largest page-aligned number; nobody's machine has half of it. */
 #define V1_UNLIMITED_BYTES ((uint64_t)1 << 62)
 
-struct group_dir {
-    char path[PATH_MAX]; /* changes while walking up */
-    size_t root_len;     /* path[0..root_len) is the mount point */
-};
-
 /* First line of dir/name into text; false when there is none. */
-static bool read_line(const struct group_dir *dir, const char *name, char *text, size_t cap)
+static bool read_line(const char *dir, const char *name, char *text, size_t cap)
 {
     char path[PATH_MAX + 64];
-    snprintf(path, sizeof path, "%s/%s", dir->path, name);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *file = fopen(path, "re");
     if (!file) return false;
     bool ok = fgets(text, (int)cap, file) != NULL;
@@ -31,7 +26,7 @@ static bool read_line(const struct group_dir *dir, const char *name, char *text,
 }
 
 /* Digits only: "max" and "-1" mean no limit in these files. */
-static bool read_u64(const struct group_dir *dir, const char *name, uint64_t *out)
+static bool read_u64(const char *dir, const char *name, uint64_t *out)
 {
     char text[64];
     if (!read_line(dir, name, text, sizeof text) || !isdigit((unsigned char)text[0])) return false;
@@ -40,10 +35,10 @@ static bool read_u64(const struct group_dir *dir, const char *name, uint64_t *ou
 }
 
 /* The number after "key " in dir/memory.stat; 0 when absent. */
-static uint64_t read_memory_stat(const struct group_dir *dir, const char *key)
+static uint64_t read_memory_stat(const char *dir, const char *key)
 {
     char path[PATH_MAX + 64], line[128];
-    snprintf(path, sizeof path, "%s/memory.stat", dir->path);
+    snprintf(path, sizeof path, "%s/memory.stat", dir);
     FILE *file = fopen(path, "re");
     if (!file) return 0;
     uint64_t value = 0;
@@ -75,7 +70,7 @@ static void apply_memory(struct sl_cgroup_limits *limits, uint64_t max, uint64_t
     if (left < limits->memory_left_bytes) limits->memory_left_bytes = left;
 }
 
-static void read_v2(const struct group_dir *dir, struct sl_cgroup_limits *limits)
+static void read_v2(const char *dir, struct sl_cgroup_limits *limits)
 {
     char text[64];
     double quota, period;
@@ -89,7 +84,7 @@ static void read_v2(const struct group_dir *dir, struct sl_cgroup_limits *limits
     apply_memory(limits, max, used, read_memory_stat(dir, "inactive_file"));
 }
 
-static void read_v1_cpu(const struct group_dir *dir, struct sl_cgroup_limits *limits)
+static void read_v1_cpu(const char *dir, struct sl_cgroup_limits *limits)
 {
     uint64_t quota, period;
     if (!read_u64(dir, "cpu.cfs_quota_us", &quota) || !read_u64(dir, "cpu.cfs_period_us", &period))
@@ -97,7 +92,7 @@ static void read_v1_cpu(const struct group_dir *dir, struct sl_cgroup_limits *li
     apply_cpu(limits, (double)quota, (double)period);
 }
 
-static void read_v1_memory(const struct group_dir *dir, struct sl_cgroup_limits *limits)
+static void read_v1_memory(const char *dir, struct sl_cgroup_limits *limits)
 {
     uint64_t max, used = 0;
     if (!read_u64(dir, "memory.limit_in_bytes", &max) || max >= V1_UNLIMITED_BYTES) return;
@@ -105,20 +100,24 @@ static void read_v1_memory(const struct group_dir *dir, struct sl_cgroup_limits 
     apply_memory(limits, max, used, read_memory_stat(dir, "total_inactive_file"));
 }
 
-/* Calls read on the group at root + group and on each of its ancestors up to root. */
-static void walk_up(const char *fs_root, const char *mount, const char *group,
-                    struct sl_cgroup_limits *limits,
-                    void (*read)(const struct group_dir *, struct sl_cgroup_limits *))
+struct visit {
+    const char *fs_root;
+    sl_cgroup_fn fn;
+    void *ctx;
+};
+
+/* The group's folder and those of its ancestors up to the controller's mount point. */
+static void walk_up(const struct visit *visit, enum sl_cgroup_kind kind, const char *mount,
+                    const char *group)
 {
-    struct group_dir dir;
-    int root_len = snprintf(dir.path, sizeof dir.path, "%s/sys/fs/cgroup%s", fs_root, mount);
-    int len = snprintf(dir.path, sizeof dir.path, "%s/sys/fs/cgroup%s%s", fs_root, mount, group);
-    if (root_len < 0 || len < 0 || (size_t)len >= sizeof dir.path) return;
-    dir.root_len = (size_t)root_len;
+    char path[PATH_MAX];
+    int root_len = snprintf(path, sizeof path, "%s/sys/fs/cgroup%s", visit->fs_root, mount);
+    int len = snprintf(path, sizeof path, "%s/sys/fs/cgroup%s%s", visit->fs_root, mount, group);
+    if (root_len < 0 || len < 0 || (size_t)len >= sizeof path) return;
     for (;;) {
-        read(&dir, limits);
-        if (strlen(dir.path) <= dir.root_len) return;
-        *strrchr(dir.path, '/') = '\0';
+        visit->fn(visit->ctx, kind, path, path + root_len);
+        if (strlen(path) <= (size_t)root_len) return;
+        *strrchr(path, '/') = '\0';
     }
 }
 
@@ -133,7 +132,7 @@ static bool lists_controller(const char *list, const char *name)
 }
 
 /* One line of /proc/self/cgroup: "0::/path" is v2, "4:cpu,cpuacct:/path" is v1. */
-static void read_group(const char *fs_root, char *line, struct sl_cgroup_limits *limits)
+static void visit_line(const struct visit *visit, char *line)
 {
     line[strcspn(line, "\n")] = '\0';
     char *controllers = strchr(line, ':');
@@ -143,14 +142,39 @@ static void read_group(const char *fs_root, char *line, struct sl_cgroup_limits 
     *colon = '\0';
     const char *group = colon + 1;
     /* "/.." is a group outside the namespace we see, which ends at the mount point. */
-    if (strcmp(group, "/") == 0 || strncmp(group, "/..", 3) == 0) group = "";
+    if (group[0] != '/' || group[1] == '\0' || strncmp(group, "/..", 3) == 0) group = "";
     if (*controllers == '\0') {
-        walk_up(fs_root, "", group, limits, read_v2);
-        walk_up(fs_root, "/unified", group, limits, read_v2); /* where a mixed set-up mounts v2 */
+        walk_up(visit, SL_CGROUP_V2, "", group);
+        walk_up(visit, SL_CGROUP_V2, "/unified", group); /* where a mixed set-up mounts v2 */
     }
-    if (lists_controller(controllers, "cpu")) walk_up(fs_root, "/cpu", group, limits, read_v1_cpu);
+    if (lists_controller(controllers, "cpu")) walk_up(visit, SL_CGROUP_V1_CPU, "/cpu", group);
+    if (lists_controller(controllers, "cpuacct"))
+        walk_up(visit, SL_CGROUP_V1_CPUACCT, "/cpuacct", group);
     if (lists_controller(controllers, "memory"))
-        walk_up(fs_root, "/memory", group, limits, read_v1_memory);
+        walk_up(visit, SL_CGROUP_V1_MEMORY, "/memory", group);
+}
+
+void sl_cgroup_visit(const char *fs_root, sl_cgroup_fn fn, void *ctx)
+{
+    const struct visit visit = {.fs_root = fs_root, .fn = fn, .ctx = ctx};
+    char path[PATH_MAX], line[PATH_MAX];
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", fs_root);
+    FILE *file = fopen(path, "re");
+    if (!file) return;
+    while (fgets(line, sizeof line, file)) visit_line(&visit, line);
+    fclose(file);
+}
+
+static void read_limits(void *ctx, enum sl_cgroup_kind kind, const char *dir, const char *group)
+{
+    struct sl_cgroup_limits *limits = ctx;
+    (void)group;
+    switch (kind) {
+    case SL_CGROUP_V2: read_v2(dir, limits); break;
+    case SL_CGROUP_V1_CPU: read_v1_cpu(dir, limits); break;
+    case SL_CGROUP_V1_CPUACCT: break;
+    case SL_CGROUP_V1_MEMORY: read_v1_memory(dir, limits); break;
+    }
 }
 
 void sl_cgroup_read(const char *fs_root, struct sl_cgroup_limits *out)
@@ -159,10 +183,5 @@ void sl_cgroup_read(const char *fs_root, struct sl_cgroup_limits *out)
         .memory_max_bytes = SL_CGROUP_UNLIMITED,
         .memory_left_bytes = SL_CGROUP_UNLIMITED,
     };
-    char path[PATH_MAX], line[PATH_MAX];
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", fs_root);
-    FILE *file = fopen(path, "re");
-    if (!file) return;
-    while (fgets(line, sizeof line, file)) read_group(fs_root, line, out);
-    fclose(file);
+    sl_cgroup_visit(fs_root, read_limits, out);
 }

@@ -18,6 +18,7 @@ enum sl_opt_type {
     SL_OPT_BYTES,  /* int64_t; 512, 64K, 100M, 2G (powers of 1024) within [min, max] */
     SL_OPT_ENUM,   /* int: index into `choices`, a comma-separated list */
     SL_OPT_INTS,   /* struct sl_opt_ints: comma-separated list, each within [min, max] */
+    SL_OPT_STRINGS /* struct sl_opt_strings: one each time the option is given */
 };
 
 #define SL_OPT_INTS_MAX 4096 /* a prompt given as token ids; longer lists belong in a file */
@@ -25,6 +26,13 @@ enum sl_opt_type {
 struct sl_opt_ints {
     int n;
     int32_t v[SL_OPT_INTS_MAX];
+};
+
+#define SL_OPT_STRINGS_MAX 64 /* what a person types; more belong in a file */
+
+struct sl_opt_strings {
+    int n;
+    const char *v[SL_OPT_STRINGS_MAX];
 };
 
 struct sl_opt {

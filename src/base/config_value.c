@@ -1,4 +1,4 @@
-/* config_value.c: the seven kinds of option values. */
+/* config_value.c: the kinds of option values. */
 #include "base/config_value.h"
 
 #include <ctype.h>
@@ -209,6 +209,16 @@ static sl_status set_ints(const struct sl_opt *opt, const char *text, struct sl_
     }
 }
 
+static sl_status add_string(const struct sl_opt *opt, const char *text,
+                            struct sl_opt_strings *field, struct sl_err *err)
+{
+    if (field->n == SL_OPT_STRINGS_MAX)
+        return sl_err_set(err, SL_INVALID, "--%s: more than %d of it", opt->name,
+                          SL_OPT_STRINGS_MAX);
+    field->v[field->n++] = text;
+    return SL_OK;
+}
+
 static void set_zero(const struct sl_opt *opt, void *field)
 {
     switch (opt->type) {
@@ -219,6 +229,7 @@ static void set_zero(const struct sl_opt *opt, void *field)
     case SL_OPT_STRING: *(const char **)field = NULL; break;
     case SL_OPT_ENUM: *(int *)field = 0; break;
     case SL_OPT_INTS: ((struct sl_opt_ints *)field)->n = 0; break;
+    case SL_OPT_STRINGS: ((struct sl_opt_strings *)field)->n = 0; break;
     }
 }
 
@@ -236,6 +247,7 @@ sl_status sl_opt_set(const struct sl_opt *opt, const char *text, void *target, s
     case SL_OPT_BYTES: return set_bytes(opt, text, field, err);
     case SL_OPT_ENUM: return set_enum(opt, text, field, err);
     case SL_OPT_INTS: return set_ints(opt, text, field, err);
+    case SL_OPT_STRINGS: return add_string(opt, text, field, err);
     case SL_OPT_STRING: *(const char **)field = text; return SL_OK;
     }
     return sl_err_set(err, SL_INTERNAL, "--%s: option table names no known type", opt->name);

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include "base/clock.h"
+#include "base/json_read.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -97,6 +98,15 @@ sl_status cli_read_file(const char *path, struct sl_buf *out, struct sl_err *err
     sl_status status = read_all(fd, path, out, err);
     close(fd);
     return status;
+}
+
+sl_status cli_put_json(const struct sl_json_value *value, bool pretty, struct sl_buf *out)
+{
+    struct sl_json json;
+    sl_json_begin(&json, out, pretty);
+    sl_json_put(&json, value);
+    sl_status status = sl_json_end(&json);
+    return status == SL_OK ? sl_buf_addc(out, '\n') : status;
 }
 
 const char *cli_bytes_text(uint64_t bytes, char out[CLI_BYTES_TEXT_MAX])

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sl_json_value;
+
 enum cli_exit {
     CLI_OK = 0,
     CLI_FAILED = 1,
@@ -58,6 +60,10 @@ SL_CHECK sl_status cli_write(const void *bytes, size_t n, struct sl_err *err);
  * Returns the exit code. */
 int cli_print(const struct sl_command *spec, sl_status status, const struct sl_buf *out,
               struct sl_err *err);
+
+/* Appends a document as a command prints it: indented or in one line, with its end. LIMIT,
+ * NOMEM. */
+SL_CHECK sl_status cli_put_json(const struct sl_json_value *value, bool pretty, struct sl_buf *out);
 
 /* Reads stdin to its end and appends it to out. LIMIT past out's maximum, IO, NOMEM. */
 SL_CHECK sl_status cli_read_stdin(struct sl_buf *out, struct sl_err *err);

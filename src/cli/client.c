@@ -238,11 +238,13 @@ static sl_status send_request(struct exchange *x, const char *path, const struct
     return status == SL_OK ? read_outcome(x) : status;
 }
 
-static sl_status run_exchange(struct exchange *x, const char *path, const struct sl_buf *body)
+static sl_status run_exchange(struct exchange *x, const char *method, const char *path,
+                              const struct sl_buf *body)
 {
     static const char *const headers[] = {"Content-Type: application/json",
                                           "Expect:", "X-Starlane-Class: interactive"};
     const struct http_request request = {
+        .method = method,
         .body = body ? body->data : NULL,
         .n_body = body ? body->len : 0,
         .headers = headers,
@@ -251,15 +253,21 @@ static sl_status run_exchange(struct exchange *x, const char *path, const struct
     return send_request(x, path, &request);
 }
 
-static sl_status call(struct client *client, const char *path, const struct sl_buf *body,
-                      int64_t timeout_ns, struct sl_json_value **out, struct sl_err *err)
+struct question {
+    const char *method, *path; /* method NULL: GET, or POST with a body */
+    const struct sl_buf *body;
+    int64_t timeout_ns; /* 0: none */
+};
+
+static sl_status call(struct client *client, const struct question *what,
+                      struct sl_json_value **out, struct sl_err *err)
 {
     struct sl_err own = SL_ERR_INIT;
     struct exchange x = {.client = client,
-                         .deadline_ns = timeout_ns ? sl_now_ns() + timeout_ns : 0,
+                         .deadline_ns = what->timeout_ns ? sl_now_ns() + what->timeout_ns : 0,
                          .err = err ? err : &own};
     sl_buf_init(&x.body, CLIENT_ANSWER_BYTES_MAX);
-    sl_status status = run_exchange(&x, path, body);
+    sl_status status = run_exchange(&x, what->method, what->path, what->body);
     if (status == SL_OK && sl_json_parse(x.body.data, x.body.len, out, NULL) != SL_OK)
         status = sl_err_set(x.err, SL_UNAVAILABLE, "%s: the answer is no JSON", client->url);
     sl_buf_done(&x.body);
@@ -269,7 +277,15 @@ static sl_status call(struct client *client, const char *path, const struct sl_b
 sl_status client_call(struct client *client, const char *path, const struct sl_buf *body,
                       struct sl_json_value **out, struct sl_err *err)
 {
-    return call(client, path, body, 0, out, err);
+    const struct question what = {.path = path, .body = body};
+    return call(client, &what, out, err);
+}
+
+sl_status client_call_as(struct client *client, const char *method, const char *path,
+                         const struct sl_buf *body, struct sl_json_value **out, struct sl_err *err)
+{
+    const struct question what = {.method = method, .path = path, .body = body};
+    return call(client, &what, out, err);
 }
 
 sl_status client_post(struct client *client, const struct client_post *post, struct sl_buf *out,
@@ -318,7 +334,8 @@ sl_status client_find(struct client *client, struct sl_err *err)
 {
     struct sl_json_value *health = NULL;
     sl_status status = client->named || somebody_listens_here() ? SL_OK : SL_UNAVAILABLE;
-    if (status == SL_OK) status = call(client, "/health", NULL, FIND_TIMEOUT_NS, &health, err);
+    const struct question what = {.path = "/health", .timeout_ns = FIND_TIMEOUT_NS};
+    if (status == SL_OK) status = call(client, &what, &health, err);
     if (status == SL_CANCELLED || status == SL_NOMEM || status == SL_DENIED) return status;
     if (status == SL_OK && !is_ours(health)) status = SL_NOT_FOUND;
     sl_json_free(health);
@@ -363,7 +380,7 @@ sl_status client_stream(struct client *client, const char *path, const struct sl
     struct exchange x = {.client = client, .sse = &sse, .err = err};
     client_sse_init(&sse, on_event, &stream);
     sl_buf_init(&x.body, ERROR_BYTES_MAX);
-    sl_status status = run_exchange(&x, path, body);
+    sl_status status = run_exchange(&x, NULL, path, body);
     if (status == SL_OK) status = stream.status;
     if (status == SL_OK && x.taken == SL_OK && !stream.ended)
         status = sl_err_set(err, SL_UNAVAILABLE, "%s: the answer ended early", client->url);

@@ -39,6 +39,11 @@ SL_CHECK sl_status client_find(struct client *client, struct sl_err *err);
 SL_CHECK sl_status client_call(struct client *client, const char *path, const struct sl_buf *body,
                                struct sl_json_value **out, struct sl_err *err);
 
+/* The same with another method, a literal: "DELETE", "PATCH". */
+SL_CHECK sl_status client_call_as(struct client *client, const char *method, const char *path,
+                                  const struct sl_buf *body, struct sl_json_value **out,
+                                  struct sl_err *err);
+
 /* A POST whose body and answer are more than JSON. */
 struct client_post {
     const char *path;

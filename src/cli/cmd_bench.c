@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "cli/bench_profile.h"
 #include "cli/commands.h"
 #include "cli/model_info.h"
 #include "cli/model_path.h"
@@ -22,13 +23,14 @@
 #define BATCHES_MAX 64
 #define WARM_TOKENS 4     /* enough to touch every weight and build both graphs */
 #define PROMPT_SEED 1     /* the same tokens in every run */
+#define SHORT_TOKENS 32   /* of a profile's second prompt: two points make a line */
 #define KV_BLOCK_SLACK 16 /* a sequence's last block may be nearly empty */
 
 struct options {
     int64_t prompt, generate, threads, repeat, batch, gpu_layers;
     struct sl_opt_ints batches;
     int kv, attention;
-    bool json;
+    bool json, node_profile;
 };
 
 #define FIELD(field) offsetof(struct options, field)
@@ -52,6 +54,8 @@ static const struct sl_opt opts[] = {
      "Attention by our paged kernels or by ggml's."},
     {"gpu-layers", 0, SL_OPT_INT, FIELD(gpu_layers), -1, 1 << 20, "N", NULL, "-1",
      "Layers on the accelerator; -1: as many as fit, 0: none."},
+    {"node-profile", 0, SL_OPT_BOOL, FIELD(node_profile), 0, 0, NULL, NULL, NULL,
+     "Print an entry of the simulator's nodes file."},
     {"json", 0, SL_OPT_BOOL, FIELD(json), 0, 0, NULL, NULL, NULL, "Print JSON."},
     {0},
 };
@@ -63,7 +67,10 @@ const struct sl_command cmd_bench_spec = {
     .details = "Prefill: random tokens (the same in every run) through an engine that reuses no "
                "prefix, from the first step to the first token. Decode: greedy, from the first "
                "decode step to the last token, past the end if need be; with several sequences "
-               "the sum over all. One run warms up and is not counted.",
+               "the sum over all. One run warms up and is not counted.\n\n"
+               "--node-profile measures steps of 1, 2, 4, 8 and 16 sequences unless --batches says "
+               "otherwise, prompts of --prompt and 32 tokens, and a stream after a prompt of "
+               "--prompt tokens; docs/simulator.md has the format.",
     .opts = opts,
     .n_args_min = 1,
     .n_args_max = 1,
@@ -83,6 +90,7 @@ struct bench {
     int32_t *tokens; /* [max(prompt, 1)] */
     struct spread prefill;
     struct spread decode[BATCHES_MAX];
+    struct spread prefill_short, decode_late; /* of a profile */
 };
 
 static void on_event(void *ctx, const struct engine_event *event)
@@ -109,6 +117,7 @@ static int32_t context_for(const struct options *o)
 {
     int64_t decode = (o->generate + 1 + 2 * KV_BLOCK_SLACK) * most_sequences(o);
     int64_t prefill = o->prompt + 1 + KV_BLOCK_SLACK;
+    if (o->node_profile) prefill += o->generate + 1;
     int64_t n = decode > prefill ? decode : prefill;
     return n > INT32_MAX ? INT32_MAX : (int32_t)n;
 }
@@ -187,14 +196,20 @@ static sl_status time_prefill(struct bench *b, int32_t n_prompt, double *out_tps
     return status;
 }
 
-static sl_status time_decode(struct bench *b, int32_t n_seqs, int32_t n_generate, double *out_tps,
+/* What a run of decode steps is measured on. */
+struct decode_run {
+    int32_t n_seqs, n_prompt, n_generate;
+};
+
+static sl_status time_decode(struct bench *b, const struct decode_run *run, double *out_tps,
                              struct sl_err *err)
 {
     sl_status status = SL_OK;
+    int32_t n_seqs = run->n_seqs, n_generate = run->n_generate;
     b->n_done = 0;
     /* The first token comes out of the prompt's step and is not counted. */
     for (int32_t i = 0; i < n_seqs && status == SL_OK; i++)
-        status = submit(b, 1, n_generate + 1, err);
+        status = submit(b, run->n_prompt, n_generate + 1, err);
     if (status == SL_OK) status = step_until(b, n_seqs, true, err);
     int64_t begin = sl_now_ns();
     if (status == SL_OK) status = step_until(b, n_seqs, false, err);
@@ -220,36 +235,45 @@ static void progress(const char *what, int64_t n)
     if (isatty(STDERR_FILENO)) fprintf(stderr, "\r\033[K%s %lld", what, (long long)n);
 }
 
-static sl_status measure_prefill(struct bench *b, struct sl_err *err)
+static sl_status measure_prefill(struct bench *b, int32_t n, struct spread *out, struct sl_err *err)
 {
     double v[REPEATS_MAX], warm;
-    int32_t n = (int32_t)b->o->prompt;
     progress("prefill", n);
     sl_status status = time_prefill(b, n, &warm, err);
     for (int i = 0; i < b->o->repeat && status == SL_OK; i++)
         status = time_prefill(b, n, &v[i], err);
-    if (status == SL_OK) b->prefill = spread_of(v, (int)b->o->repeat);
+    if (status == SL_OK) *out = spread_of(v, (int)b->o->repeat);
     return status;
 }
 
-static sl_status measure_decode(struct bench *b, int which, struct sl_err *err)
+static sl_status measure_decode(struct bench *b, struct decode_run run, struct spread *out,
+                                struct sl_err *err)
 {
     double v[REPEATS_MAX], warm;
-    int32_t n = (int32_t)b->o->generate, n_seqs = b->o->batches.v[which];
-    progress("decode, sequences:", n_seqs);
-    sl_status status = time_decode(b, n_seqs, n < WARM_TOKENS ? n : WARM_TOKENS, &warm, err);
+    struct decode_run warming = run;
+    if (warming.n_generate > WARM_TOKENS) warming.n_generate = WARM_TOKENS;
+    progress("decode, sequences:", run.n_seqs);
+    sl_status status = time_decode(b, &warming, &warm, err);
     for (int i = 0; i < b->o->repeat && status == SL_OK; i++)
-        status = time_decode(b, n_seqs, n, &v[i], err);
-    if (status == SL_OK) b->decode[which] = spread_of(v, (int)b->o->repeat);
+        status = time_decode(b, &run, &v[i], err);
+    if (status == SL_OK) *out = spread_of(v, (int)b->o->repeat);
     return status;
 }
 
 static sl_status measure(struct bench *b, struct sl_err *err)
 {
+    const struct options *o = b->o;
+    int32_t n_prompt = (int32_t)o->prompt, n_generate = (int32_t)o->generate;
     sl_status status = SL_OK;
-    if (b->o->prompt) status = measure_prefill(b, err);
-    for (int i = 0; i < b->o->batches.n && b->o->generate && status == SL_OK; i++)
-        status = measure_decode(b, i, err);
+    if (n_prompt) status = measure_prefill(b, n_prompt, &b->prefill, err);
+    for (int i = 0; i < o->batches.n && n_generate && status == SL_OK; i++)
+        status = measure_decode(b, (struct decode_run){o->batches.v[i], 1, n_generate},
+                                &b->decode[i], err);
+    if (o->node_profile && status == SL_OK)
+        status = measure_prefill(b, SHORT_TOKENS, &b->prefill_short, err);
+    if (o->node_profile && status == SL_OK)
+        status =
+            measure_decode(b, (struct decode_run){1, n_prompt, n_generate}, &b->decode_late, err);
     if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
     return status;
 }
@@ -338,6 +362,62 @@ static sl_status write_table(const struct bench *b, const char *path, struct sl_
     return status;
 }
 
+#define SERVED_SEQS 64 /* what `starlane serve` does unless told otherwise */
+#define SERVED_CONTEXTS 4
+#define SERVED_CTX_MAX 4096
+#define SERVED_BATCH 512
+#define SERVED_GROUP 32
+
+static sl_status write_profile(const struct bench *b, const char *path, struct sl_buf *out)
+{
+    const struct options *o = b->o;
+    char name[SIM_NAME_MAX] = "node";
+    int32_t n_ctx = llm_engine_hparams(b->engine)->n_ctx_train;
+    (void)path;
+    if (gethostname(name, sizeof name) != 0 || !memchr(name, '\0', sizeof name))
+        snprintf(name, sizeof name, "node");
+    struct bench_profile profile = {
+        .name = name,
+        .n_slots = SERVED_SEQS,
+        .prefill_chunk = o->batch ? (int32_t)o->batch : SERVED_BATCH,
+        .prefill_group = SERVED_GROUP,
+        .kv_tokens = SERVED_CONTEXTS * (n_ctx < SERVED_CTX_MAX ? n_ctx : SERVED_CTX_MAX),
+        .shorter = {SHORT_TOKENS, SHORT_TOKENS / b->prefill_short.median},
+        .longer = {(int32_t)o->prompt, (double)o->prompt / b->prefill.median},
+        .n_steps = (uint32_t)o->batches.n,
+        .context_tokens = (int32_t)o->prompt,
+        .context_step_s = 1 / b->decode_late.median,
+    };
+    for (int i = 0; i < o->batches.n; i++)
+        profile.steps[i] =
+            (struct sim_step){(uint32_t)o->batches.v[i], o->batches.v[i] / b->decode[i].median};
+    return bench_profile_write(&profile, out);
+}
+
+/* What a profile needs that was not asked for. */
+static sl_status profile_options(struct options *o, struct sl_err *err)
+{
+    static const int32_t usual[] = {1, 2, 4, 8, 16};
+    if (o->batches.n == 1) {
+        o->batches.n = sizeof usual / sizeof *usual;
+        memcpy(o->batches.v, usual, sizeof usual);
+    }
+    for (int i = 0; i < o->batches.n; i++)
+        if (i >= SIM_STEPS_MAX || o->batches.v[i] <= (i ? o->batches.v[i - 1] : 0))
+            return sl_err_set(err, SL_INVALID, "--batches of a profile: rising, at most %d",
+                              SIM_STEPS_MAX);
+    if (o->prompt > SHORT_TOKENS && o->generate > 0) return SL_OK;
+    return sl_err_set(err, SL_INVALID, "a profile needs --prompt above %d and --generate",
+                      SHORT_TOKENS);
+}
+
+static sl_status (*writer(const struct options *o))(const struct bench *, const char *,
+                                                    struct sl_buf *)
+{
+    if (o->node_profile) return write_profile;
+    return o->json ? write_json : write_table;
+}
+
 static sl_status bench(struct bench *b, const char *model, struct sl_buf *out, struct sl_err *err)
 {
     char path[PATH_MAX];
@@ -347,7 +427,7 @@ static sl_status bench(struct bench *b, const char *model, struct sl_buf *out, s
     if (status == SL_OK) status = load(b, path, err);
     if (status == SL_OK) status = make_tokens(b, err);
     if (status == SL_OK) status = measure(b, err);
-    if (status == SL_OK) status = (b->o->json ? write_json : write_table)(b, path, out);
+    if (status == SL_OK) status = writer(b->o)(b, path, out);
     sl_free(b->tokens);
     engine_unload(b->engine);
     return status;
@@ -363,7 +443,8 @@ int cmd_bench(int argc, char **argv)
     if (!cli_parse(&cmd_bench_spec, argc, argv, &o, &args, &exit_code)) return exit_code;
     struct bench b = {.o = &o};
     sl_buf_init(&out, 1 << 20);
-    sl_status status = bench(&b, args.v[0], &out, &err);
+    sl_status status = o.node_profile ? profile_options(&o, &err) : SL_OK;
+    if (status == SL_OK) status = bench(&b, args.v[0], &out, &err);
     exit_code = cli_print(&cmd_bench_spec, status, &out, &err);
     sl_buf_done(&out);
     return exit_code;

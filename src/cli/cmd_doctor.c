@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "cli/bandwidth.h"
 #include "cli/commands.h"
+#include "cli/doctor_telemetry.h"
 #include "exec/llm/backend.h"
 #include "exec/onnx/ort_provider.h"
 #include <limits.h>
@@ -27,7 +28,7 @@ const struct sl_command cmd_doctor_spec = {
     .name = "doctor",
     .usage = "",
     .summary = "Show what this machine offers: CPU, memory and its speed, devices, backends, ONNX "
-               "Runtime.",
+               "Runtime, telemetry.",
     .details = "Features of the CPU are those that programs can really use here; memory is what "
                "the process may use (control groups included); bandwidth is measured, in about a "
                "second, and bounds how fast a model can decode.",
@@ -55,6 +56,7 @@ struct findings {
     struct bandwidth bandwidth;
     const struct ort *ort; /* NULL: ort_err says why */
     struct sl_err ort_err;
+    struct doctor_telemetry telemetry;
     char home[PATH_MAX];
 };
 
@@ -88,6 +90,7 @@ static void examine(struct findings *f)
     if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
     if (ort_load(&f->ort, &f->ort_err) != SL_OK) f->ort = NULL;
     cli_home(f->home, sizeof f->home);
+    doctor_telemetry_examine(f->home[0] ? f->home : NULL, &f->telemetry);
 }
 
 static void json_cpu(struct sl_json *j)
@@ -182,6 +185,7 @@ static sl_status write_json(const struct findings *f, struct sl_buf *out)
     json_memory(&j, f);
     json_devices(&j, f);
     json_onnx(&j, f);
+    doctor_telemetry_json(&f->telemetry, &j);
     sl_json_key(&j, "problem");
     sl_json_str(&j, f->backends_err.status == SL_OK ? NULL : f->backends_err.text);
     sl_json_object_end(&j);
@@ -284,6 +288,7 @@ static sl_status write_text(const struct findings *f, struct sl_buf *out)
     if (status == SL_OK) status = text_devices(f, out);
     if (status == SL_OK) status = text_backends(f, out);
     if (status == SL_OK) status = text_onnx(f, out);
+    if (status == SL_OK) status = doctor_telemetry_text(&f->telemetry, out);
     if (status != SL_OK) return status;
     return sl_buf_addf(out, "\nStarlane\n  %-12s %s\n  %-12s %s\n", "version", STARLANE_VERSION,
                        "home", f->home[0] ? f->home : "none: set STARLANE_HOME");

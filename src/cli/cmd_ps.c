@@ -1,6 +1,5 @@
 /* cmd_ps.c: `starlane ps`: the models that a server has in memory. */
 #include "base/clock.h"
-#include "base/json.h"
 #include "cli/client.h"
 #include "cli/client_options.h"
 #include "cli/commands.h"
@@ -82,15 +81,6 @@ static sl_status write_text(const struct sl_json_value *models, struct sl_buf *o
     return status;
 }
 
-static sl_status write_json(const struct sl_json_value *answer, struct sl_buf *out)
-{
-    struct sl_json json;
-    sl_json_begin(&json, out, true);
-    sl_json_put(&json, answer);
-    sl_status status = sl_json_end(&json);
-    return status == SL_OK ? sl_buf_addc(out, '\n') : status;
-}
-
 int cmd_ps(int argc, char **argv)
 {
     struct options o;
@@ -107,8 +97,8 @@ int cmd_ps(int argc, char **argv)
     if (status == SL_OK) status = client_find(client, &err);
     if (status == SL_OK) status = client_call(client, "/api/ps", NULL, &answer, &err);
     if (status == SL_OK)
-        status =
-            o.json ? write_json(answer, &out) : write_text(sl_json_get(answer, "models"), &out);
+        status = o.json ? cli_put_json(answer, true, &out)
+                        : write_text(sl_json_get(answer, "models"), &out);
     exit_code = cli_print(&cmd_ps_spec, status, &out, &err);
     sl_json_free(answer);
     client_destroy(client);

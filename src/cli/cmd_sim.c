@@ -17,7 +17,9 @@ struct options {
     const char *trace, *nodes, *policy, *plot;
     int64_t seed, gateways, gateways_assumed, requests, prompt, output;
     double load, speed_up, rate, telemetry, gone, slo_first, slo_itl, hedge;
-    bool json, by_node;
+    double report_delay, report_loss, origin_mbit;
+    struct sl_opt_ints classes;
+    bool json, by_node, by_model, placement;
 };
 
 #define FIELD(field) offsetof(struct options, field)
@@ -45,12 +47,22 @@ static const struct sl_opt opts[] = {
      "Of poisson: tokens of an answer, mean."},
     {"seed", 0, SL_OPT_INT, FIELD(seed), 0, 4294967295, "N", NULL, "1",
      "Of everything random; the same seed gives the same numbers."},
-    {"gateways", 0, SL_OPT_INT, FIELD(gateways), 1, SIM_GATEWAYS_LIMIT, "N", NULL, "1",
-     "Gateways that share the nodes; requests come to them in turn."},
+    {"gateways", 0, SL_OPT_INT, FIELD(gateways), 0, SIM_GATEWAYS_LIMIT, "N", NULL, "0",
+     "Gateways that share the nodes; requests come to them in turn. 0: as in the file, else 1."},
     {"gateways-assumed", 0, SL_OPT_INT, FIELD(gateways_assumed), 0, SIM_GATEWAYS_LIMIT, "N", NULL,
      "0", "How many gateways each believes there are; 0: as many as there are."},
     {"telemetry", 0, SL_OPT_FLOAT, FIELD(telemetry), 0.01, 3600, "S", NULL, "1",
      "Seconds between two reports of a node."},
+    {"report-delay", 0, SL_OPT_FLOAT, FIELD(report_delay), 0, 3600, "S", NULL, "0",
+     "Seconds that reports take longer than other messages."},
+    {"report-loss", 0, SL_OPT_FLOAT, FIELD(report_loss), 0, 0.99, "X", NULL, "0",
+     "Share of reports that never arrive."},
+    {"placement", 0, SL_OPT_BOOL, FIELD(placement), 0, 0, NULL, NULL, NULL,
+     "Let models follow demand, whatever the file says."},
+    {"origin-mbit", 0, SL_OPT_FLOAT, FIELD(origin_mbit), 0, 1e6, "X", NULL, "1000",
+     "Bandwidth to where models come from that no node has."},
+    {"classes", 0, SL_OPT_INTS, FIELD(classes), 0, 1000, "LIST", NULL, "1,0,0",
+     "Shares of interactive, standard and batch requests, where the trace says nothing."},
     {"gone", 0, SL_OPT_FLOAT, FIELD(gone), 0, 3600, "S", NULL, "2",
      "Seconds until the gateways are told of a crash."},
     {"slo-ttft", 0, SL_OPT_FLOAT, FIELD(slo_first), 0, 1e6, "S", NULL, "2",
@@ -62,6 +74,8 @@ static const struct sl_opt opts[] = {
     {"json", 0, SL_OPT_BOOL, FIELD(json), 0, 0, NULL, NULL, NULL, "Print JSON."},
     {"by-node", 0, SL_OPT_BOOL, FIELD(by_node), 0, 0, NULL, NULL, NULL,
      "Print what each node did, too."},
+    {"by-model", 0, SL_OPT_BOOL, FIELD(by_model), 0, 0, NULL, NULL, NULL,
+     "Print what became of each model's and each class's requests, too."},
     {"plot", 0, SL_OPT_STRING, FIELD(plot), 0, 0, "FILE", NULL, NULL,
      "Write the distribution of the time to the first token to this SVG file."},
     {0},
@@ -117,22 +131,36 @@ static sl_status policies_parse(const char *text, struct policy *policies, size_
     return *out_n ? SL_OK : sl_err_set(err, SL_INVALID, "--policy: which?");
 }
 
-static sl_status trace_get(const struct options *o, uint32_t n_models, struct sim_trace *out,
-                           struct sl_err *err)
+static sl_status trace_make(const struct options *o, const struct sim_nodes *grid,
+                            struct sim_trace *out, struct sl_err *err)
 {
-    if (strcmp(o->trace, POISSON) != 0)
-        return sim_trace_load(o->trace, (size_t)o->requests, out, err);
+    struct sim_trace_opts reading = {
+        .n_max = (size_t)o->requests, .models = grid->models, .n_models = grid->n_models};
+    if (strcmp(o->trace, POISSON) != 0) return sim_trace_load(o->trace, &reading, out, err);
     struct sim_poisson poisson = {.n = o->requests ? (size_t)o->requests : 10000,
                                   .rate = o->rate,
                                   .prompt_mean = (uint32_t)o->prompt,
                                   .output_mean = (uint32_t)o->output,
-                                  .n_models = n_models,
                                   .seed = (uint64_t)o->seed};
     return sim_trace_poisson(&poisson, out, err);
 }
 
+static sl_status trace_get(const struct options *o, const struct sim_nodes *grid,
+                           struct sim_trace *out, struct sl_err *err)
+{
+    struct sim_mix mix = {.shares = grid->shares,
+                          .n_models = grid->n_models,
+                          .n_parts = grid->n_parts,
+                          .seed = (uint64_t)o->seed};
+    for (int i = 0; i < SCHED_CLASS_COUNT && i < o->classes.n; i++)
+        mix.classes[i] = o->classes.v[i];
+    sl_status status = trace_make(o, grid, out, err);
+    return status == SL_OK ? sim_trace_mix(out, &mix, err) : status;
+}
+
+/* gateway_sites[SIM_GATEWAYS_LIMIT]: the gateways of the file in turn. */
 static void config_fill(const struct options *o, const struct sim_nodes *grid,
-                        struct sim_config *config)
+                        uint32_t *gateway_sites, struct sim_config *config)
 {
     sim_config_default(config);
     config->models = grid->models;
@@ -141,7 +169,19 @@ static void config_fill(const struct options *o, const struct sim_nodes *grid,
     config->n_nodes = grid->n_nodes;
     config->failures = grid->failures;
     config->n_failures = grid->n_failures;
+    config->links = grid->links;
+    config->n_sites = grid->n_sites;
+    config->tariffs = grid->tariffs;
+    config->n_tariffs = grid->n_tariffs;
     config->n_gateways = (uint32_t)o->gateways;
+    if (o->gateways == 0) config->n_gateways = grid->n_gateways ? grid->n_gateways : 1;
+    for (uint32_t i = 0; i < config->n_gateways && grid->n_gateways; i++)
+        gateway_sites[i] = grid->gateway_sites[i % grid->n_gateways];
+    config->gateway_sites = gateway_sites;
+    config->report_delay_s = o->report_delay;
+    config->report_loss = o->report_loss;
+    config->placement = o->placement || grid->placement;
+    config->origin_bits_per_s = o->origin_mbit * 1e6;
     config->n_gateways_assumed = (uint32_t)o->gateways_assumed;
     config->seed = (uint64_t)o->seed;
     config->telemetry_s = o->telemetry;
@@ -179,8 +219,9 @@ static sl_status simulate(const struct options *o, struct sim_report *report, st
 {
     struct sim_config config;
     struct sim_trace trace = {0};
-    config_fill(o, report->grid, &config);
-    sl_status status = trace_get(o, config.n_models, &trace, err);
+    uint32_t gateway_sites[SIM_GATEWAYS_LIMIT] = {0};
+    config_fill(o, report->grid, gateway_sites, &config);
+    sl_status status = trace_get(o, report->grid, &trace, err);
     if (status == SL_OK) {
         double rate = sim_trace_rate(&trace), capacity = sim_capacity(&config, &trace);
         double factor = o->load > 0 && rate > 0 ? o->load * capacity / rate : o->speed_up;
@@ -218,6 +259,7 @@ int cmd_sim(int argc, char **argv)
     if (status == SL_OK) status = simulate(&o, &report, &err);
     if (status == SL_OK && o.plot) status = plot_write(o.plot, &report, &err);
     report.by_node = o.by_node;
+    report.by_model = o.by_model;
     if (status == SL_OK)
         status = o.json ? sim_report_json(&report, &out) : sim_report_table(&report, &out);
     exit_code = cli_print(&cmd_sim_spec, status, &out, &err);

@@ -10,6 +10,8 @@ extern const struct sl_command cmd_infer_spec, cmd_keys_spec, cmd_usage_spec;
 extern const struct sl_command cmd_pull_spec, cmd_import_spec, cmd_list_spec, cmd_cp_spec;
 extern const struct sl_command cmd_rm_spec;
 extern const struct sl_command cmd_sim_spec;
+extern const struct sl_command cmd_up_spec, cmd_join_spec, cmd_token_spec;
+extern const struct sl_command cmd_nodes_spec, cmd_explain_spec;
 extern const struct sl_command cmd_worker_spec;
 
 int cmd_serve(int argc, char **argv);
@@ -33,4 +35,9 @@ int cmd_debug(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_sim(int argc, char **argv);
+int cmd_up(int argc, char **argv);
+int cmd_join(int argc, char **argv);
+int cmd_token(int argc, char **argv);
+int cmd_nodes(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 int cmd_worker(int argc, char **argv);

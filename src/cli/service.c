@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "grid/grid.h"
 #include "grid/store.h"
+#include "grid/telemetry_sampler.h"
 #include "net/http_server.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -15,6 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Members report each second and connect again within one; who is silent for longer is away. */
+#define SETTLE_NS INT64_C(5000000000)
+#define SETTLE_LOOK_NS INT64_C(50000000)
+
 struct service {
     struct service_cfg cfg;
     struct loop *loop;
@@ -22,21 +27,27 @@ struct service {
     struct keys *keys;
     struct usage *usage;
     struct loop_task store_usage;
+    struct telemetry_sampler *telemetry;
     struct node *node;
     struct grid *grid;
-    struct gateway *gateway;
+    struct service_grid *members; /* NULL: this machine alone */
+    struct gateway *gateway;      /* NULL: a grid's node */
     struct tls_server *tls;
     struct loop_signal *signals[3];
-    struct loop_timer *drain_timer;
+    struct loop_timer *drain_timer, *settle_timer;
+    int64_t settle_until_ns;
     uint16_t port, grpc_port;
     bool stopping;
+    int n_draining;    /* parts that have answers under way yet */
+    struct sl_err end; /* why it ended by itself; OK: it was told to */
 };
 
 /* --- stopping --- */
 
 static void on_drained(void *ctx)
 {
-    loop_stop(((struct service *)ctx)->loop);
+    struct service *service = ctx;
+    if (--service->n_draining == 0) loop_stop(service->loop);
 }
 
 static void on_drain_time(void *ctx)
@@ -53,13 +64,24 @@ static void on_stop(void *ctx)
         loop_stop(service->loop);
         return;
     }
-    struct http_server_stats stats;
-    http_server_stats(gateway_server(service->gateway), &stats);
     service->stopping = true;
-    if (stats.n_active)
-        fprintf(stderr, "starlane: finishing answers under way; once more to stop at once\n");
     loop_timer_set(service->drain_timer, service->cfg.drain_ns);
-    gateway_drain(service->gateway, on_drained, service);
+    service->n_draining = (service->gateway != NULL) + (service->members != NULL);
+    if (service->gateway) {
+        struct http_server_stats stats;
+        http_server_stats(gateway_server(service->gateway), &stats);
+        if (stats.n_active)
+            fprintf(stderr, "starlane: finishing answers under way; once more to stop at once\n");
+        gateway_drain(service->gateway, on_drained, service);
+    }
+    if (service->members) service_grid_drain(service->members);
+}
+
+static void on_removed(void *ctx, const char *message)
+{
+    struct service *service = ctx;
+    sl_err_set(&service->end, SL_DENIED, "%s", message);
+    loop_stop(service->loop);
 }
 
 static void on_reload(void *ctx)
@@ -180,6 +202,10 @@ static sl_status create_gateway(struct service *s, struct sl_err *err)
                               .store = s->store,
                               .keys = s->keys,
                               .usage = s->usage,
+                              .membership = s->members ? service_grid_membership(s->members) : NULL,
+                              .blobs = s->members ? service_grid_blobs(s->members) : NULL,
+                              .fetch = s->members ? service_grid_fetch(s->members) : NULL,
+                              .telemetry = s->telemetry,
                               .version = s->cfg.version,
                               .origins = s->cfg.origins,
                               .local_only = is_loopback(s->cfg.host),
@@ -195,27 +221,93 @@ static sl_status create_gateway(struct service *s, struct sl_err *err)
     return status == SL_OK && s->cfg.grpc ? listen_grpc(s, err) : status;
 }
 
+/* --- a gateway's first moments --- */
+
+static void settle(void *ctx)
+{
+    struct service *s = ctx;
+    bool waits = !service_grid_has_heard_all(s->members) && sl_now_ns() < s->settle_until_ns;
+    http_server_hold(gateway_server(s->gateway), waits);
+    if (waits) loop_timer_set(s->settle_timer, SETTLE_LOOK_NS);
+}
+
+/* Who asks a gateway that does not know the others yet waits for a moment, instead of being told
+ * that there is no such model, or no room for it. */
+static sl_status settle_begin(struct service *s, struct sl_err *err)
+{
+    if (!s->members) return SL_OK;
+    s->settle_until_ns = sl_now_ns() + SETTLE_NS;
+    sl_status status = loop_timer_create(s->loop, settle, s, &s->settle_timer);
+    if (status != SL_OK) return sl_err_set(err, status, "no memory for a timer");
+    settle(s);
+    return SL_OK;
+}
+
+/* What only a machine with a public API has. */
+static sl_status open_accounts(struct service *s, struct sl_err *err)
+{
+    if (s->cfg.no_api) return SL_OK;
+    sl_status status = open_usage(s, err);
+    return status == SL_OK ? check_exposure(s, err) : status;
+}
+
+static sl_status create_node(struct service *s, struct sl_err *err)
+{
+    struct node_cfg cfg = s->cfg.node;
+    cfg.loop = s->loop;
+    cfg.store = s->store;
+    return node_create(&cfg, &s->node, err);
+}
+
+static sl_status start_telemetry(struct service *s, struct sl_err *err)
+{
+    const struct telemetry_cfg cfg = {.home = s->cfg.home, .declared = s->cfg.declared};
+    return telemetry_start(s->loop, &cfg, NULL, NULL, &s->telemetry, err);
+}
+
+static sl_status join_members(struct service *s, struct sl_err *err)
+{
+    const struct service_grid_parts parts = {.loop = s->loop,
+                                             .home = s->cfg.home,
+                                             .version = s->cfg.version,
+                                             .node = s->node,
+                                             .store = s->store,
+                                             .telemetry = s->telemetry,
+                                             .declared = s->cfg.declared,
+                                             .queue_timeout_ns = s->cfg.node.queue_timeout_ns,
+                                             .allow_echo = s->cfg.node.allow_echo,
+                                             .on_removed = on_removed,
+                                             .on_drained = on_drained,
+                                             .ctx = s};
+    return s->cfg.grid ? service_grid_create(s->cfg.grid, &parts, &s->members, err) : SL_OK;
+}
+
 static sl_status create_parts(struct service *s, struct sl_err *err)
 {
     sl_status status = loop_create(0, &s->loop, err);
     if (status == SL_OK) status = watch_signals(s, err);
     if (status == SL_OK) status = store_open(s->cfg.home, &s->store, err);
-    if (status == SL_OK) status = open_usage(s, err);
-    if (status == SL_OK) status = check_exposure(s, err);
+    if (status == SL_OK) status = open_accounts(s, err);
+    if (status == SL_OK) status = start_telemetry(s, err);
+    if (status == SL_OK) status = create_node(s, err);
+    if (status == SL_OK) status = join_members(s, err);
     if (status != SL_OK) return status;
-    struct node_cfg node_cfg = s->cfg.node;
-    node_cfg.loop = s->loop;
-    node_cfg.store = s->store;
-    status = node_create(&node_cfg, &s->node, err);
+    struct dispatch *dispatch = s->members ? service_grid_dispatch(s->members) : NULL;
+    status = grid_create(s->node, dispatch, &s->grid, err);
+    if (status == SL_OK && s->members)
+        grid_on_model_change(s->grid, service_grid_store_changed, s->members);
     for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++)
         status = node_pin(s->node, s->cfg.models[i], err);
-    if (status == SL_OK) status = grid_create(s->node, NULL, &s->grid, err);
-    return status == SL_OK ? create_gateway(s, err) : status;
+    if (status != SL_OK || s->cfg.no_api) return status;
+    status = create_gateway(s, err);
+    return status == SL_OK ? settle_begin(s, err) : status;
 }
 
 static void say_where(const struct service *s)
 {
     const char *host = strcmp(s->cfg.host, "*") ? s->cfg.host : "0.0.0.0";
+    if (s->members) service_grid_say_where(s->members);
+    if (!s->gateway) return;
     fprintf(stderr, "Starlane %s listens on %s://%s:%u\n", s->cfg.version,
             s->cfg.tls_cert ? "https" : "http", host, s->port);
     if (s->cfg.grpc) fprintf(stderr, "gRPC on %s:%u\n", host, s->grpc_port);
@@ -247,10 +339,14 @@ void service_destroy(struct service *s)
     if (s->usage) usage_close(s->usage);
     gateway_destroy(s->gateway);
     grid_destroy(s->grid);
+    service_grid_stop(s->members);
     node_destroy(s->node);
+    service_grid_destroy(s->members);
+    telemetry_stop(s->telemetry);
     tls_server_destroy(s->tls);
     for (int i = 0; i < 3; i++) loop_signal_destroy(s->signals[i]);
     loop_timer_destroy(s->drain_timer);
+    loop_timer_destroy(s->settle_timer);
     loop_destroy(s->loop);
     usage_destroy(s->usage);
     keys_destroy(s->keys);
@@ -261,5 +357,8 @@ void service_destroy(struct service *s)
 sl_status service_run(struct service *service, struct sl_err *err)
 {
     sl_thread_wake_soon();
-    return loop_run(service->loop, err);
+    sl_status status = service->members ? service_grid_say_token(service->members, err) : SL_OK;
+    if (status == SL_OK) status = loop_run(service->loop, err);
+    if (status != SL_OK || service->end.status == SL_OK) return status;
+    return sl_err_set(err, service->end.status, "%s", service->end.text);
 }

@@ -1,10 +1,13 @@
-/* service.h: everything `starlane serve` runs, put together and taken apart: store, database, keys,
- * usage, node, gateway, on one loop.
+/* service.h: everything `starlane serve`, `up` and `join` run, put together and taken apart:
+ * store, database, keys, usage, node, grid, gateway, on one loop. A node of a grid (`join`) has no
+ * gateway, and so no keys and no usage.
  * Floor: cli.  Thread: main.  Allocates: all of it, at start. */
 #pragma once
 #include "access/gateway.h"
+#include "cli/service_grid.h"
 #include "grid/db.h"
 #include "grid/node.h"
+#include "grid/telemetry.h"
 
 #define SERVICE_GRPC_PORT 8081 /* Triton's is 8001, KServe's 8081 */
 
@@ -27,7 +30,10 @@ struct service_cfg {
     struct node_cfg node;                     /* without loop and store */
     const char *const *models;                /* loaded at start and kept */
     int n_models;
+    struct telemetry_declared declared; /* what its owner says of the machine */
     const char *version;
+    const struct service_grid_cfg *grid; /* NULL: this machine alone */
+    bool no_api;                         /* a grid's node: serves members only */
 };
 
 /* Opens, listens, and begins to load the models. Says on stderr where it listens. INVALID: what the

@@ -9,6 +9,15 @@
 struct sim_nodes {
     struct sim_model *models;
     uint32_t n_models;
+    double *shares; /* [n_models][n_parts]: of requests; sim_mix */
+    uint32_t n_parts;
+    bool placement; /* models follow demand */
+    uint32_t n_sites;
+    struct sim_link *links;  /* [n_sites][n_sites]; NULL when there are no sites */
+    uint32_t *gateway_sites; /* [n_gateways] */
+    uint32_t n_gateways;     /* 0: the file says nothing of them */
+    struct sim_tariff *tariffs;
+    uint32_t n_tariffs;
     struct sim_node *nodes;
     uint32_t n_nodes;
     struct sim_failure *failures;

@@ -12,7 +12,7 @@ struct sim_report {
     size_t n;
     const struct sim_nodes *grid;
     double rate, capacity; /* requests a second: that come, that can be served */
-    bool by_node;
+    bool by_node, by_model;
 };
 
 SL_CHECK sl_status sim_report_table(const struct sim_report *report, struct sl_buf *out);

@@ -13,11 +13,13 @@
 #define LINE_BYTES_MAX 256 /* of a CSV line */
 #define BLOCKS_MAX (64u << 20)
 #define NS_PER_S INT64_C(1000000000)
+#define YEAR_MAX 2199 /* nanoseconds since 1970 fit 64 bits until 2262 */
 
 /* A trace that grows. */
 struct builder {
     struct sim_trace *trace;
-    size_t requests_cap, blocks_cap, n_max;
+    struct sim_trace_opts opts;
+    size_t requests_cap, blocks_cap;
     int64_t first_ns;
 };
 
@@ -54,6 +56,8 @@ static sl_status request_add(struct builder *builder, int64_t at_ns, int64_t n_p
         .prompt_tokens = n_prompt ? (uint32_t)n_prompt : 1,
         .output_tokens = n_output ? (uint32_t)n_output : 1,
         .block_at = (uint32_t)trace->n_blocks,
+        .model = builder->opts.n_models ? SIM_NONE : 0,
+        .qos_class = builder->opts.n_models ? SCHED_CLASS_COUNT : SCHED_INTERACTIVE,
     };
     return SL_OK;
 }
@@ -79,7 +83,7 @@ static sl_status csv_line(struct builder *builder, const char *line, size_t n, s
     text[n] = '\0';
     if (sscanf(text, "%4d-%2d-%2d %2d:%2d:%lf,%lld,%lld%n", &year, &month, &day, &hour, &minute,
                &second, &n_prompt, &n_output, &used) != 8 ||
-        text[used] != '\0' || year < 1970 || month < 1 || month > 12 ||
+        text[used] != '\0' || year < 1970 || year > YEAR_MAX || month < 1 || month > 12 ||
         !(second >= 0 && second < 61))
         return sl_err_set(err, SL_INVALID, "expected TIME,PROMPT TOKENS,OUTPUT TOKENS");
     int64_t at_s = (days_of(year, month, day) * 24 + hour) * 3600 + minute * 60;
@@ -107,19 +111,39 @@ static sl_status blocks_add(struct builder *builder, const struct sl_json_value 
     return SL_OK;
 }
 
+/* "model" and "class", when the line has them. */
+static sl_status names_take(struct builder *builder, const struct sl_json_value *root,
+                            struct sl_err *err)
+{
+    struct sim_request *request = &builder->trace->requests[builder->trace->n - 1];
+    const char *model = sl_json_to_str(sl_json_get(root, "model"), NULL, NULL);
+    const char *qos_class = sl_json_to_str(sl_json_get(root, "class"), NULL, NULL);
+    if (builder->opts.n_models == 0) return SL_OK;
+    for (uint32_t i = 0; model && i < builder->opts.n_models; i++)
+        if (strcmp(builder->opts.models[i].name, model) == 0) request->model = i;
+    if (model && request->model == SIM_NONE)
+        return sl_err_set(err, SL_INVALID, "model %s: there is none of that name", model);
+    if (qos_class && !sched_class_parse(qos_class, &request->qos_class))
+        return sl_err_set(err, SL_INVALID, "class %s: interactive, standard or batch", qos_class);
+    return SL_OK;
+}
+
+#define NS_PER_MS 1e6
+
 static sl_status json_line(struct builder *builder, const char *line, size_t n, struct sl_err *err)
 {
     struct sl_json_value *root = NULL;
     sl_status status = sl_json_parse(line, n, &root, err);
     if (status != SL_OK) return status;
-    int64_t at_ms = sl_json_to_int(sl_json_get(root, "timestamp"), -1);
+    double at_ms = sl_json_to_num(sl_json_get(root, "timestamp"), -1);
     int64_t n_prompt = sl_json_to_int(sl_json_get(root, "input_length"), -1);
     int64_t n_output = sl_json_to_int(sl_json_get(root, "output_length"), -1);
-    if (at_ms < 0 || at_ms > INT64_MAX / 1000000)
+    if (!(at_ms >= 0 && at_ms < (double)INT64_MAX / NS_PER_MS))
         status = sl_err_set(err, SL_INVALID, "timestamp: milliseconds from 0 on");
     else
-        status = request_add(builder, at_ms * 1000000, n_prompt, n_output, err);
+        status = request_add(builder, (int64_t)(at_ms * NS_PER_MS), n_prompt, n_output, err);
     if (status == SL_OK) status = blocks_add(builder, sl_json_get(root, "hash_ids"), err);
+    if (status == SL_OK) status = names_take(builder, root, err);
     sl_json_free(root);
     return status;
 }
@@ -127,9 +151,9 @@ static sl_status json_line(struct builder *builder, const char *line, size_t n, 
 static sl_status read_lines(struct builder *builder, const char *text, size_t n, struct sl_err *err)
 {
     bool json = n > 0 && text[0] == '{';
-    size_t number = 0;
+    size_t number = 0, n_max = builder->opts.n_max;
     builder->trace->block_tokens = json ? MOONCAKE_BLOCK_TOKENS : 1;
-    while (n > 0 && (builder->n_max == 0 || builder->trace->n < builder->n_max)) {
+    while (n > 0 && (n_max == 0 || builder->trace->n < n_max)) {
         const char *end = memchr(text, '\n', n);
         size_t n_all = end ? (size_t)(end - text) + 1 : n, n_line = end ? n_all - 1 : n;
         if (n_line > 0 && text[n_line - 1] == '\r') n_line--;
@@ -147,23 +171,25 @@ static sl_status read_lines(struct builder *builder, const char *text, size_t n,
     return SL_OK;
 }
 
-sl_status sim_trace_read(const char *text, size_t n, size_t n_max, struct sim_trace *out,
-                         struct sl_err *err)
+sl_status sim_trace_read(const char *text, size_t n, const struct sim_trace_opts *opts,
+                         struct sim_trace *out, struct sl_err *err)
 {
     *out = (struct sim_trace){0};
-    struct builder builder = {.trace = out, .n_max = n_max};
+    struct builder builder = {.trace = out};
+    if (opts) builder.opts = *opts;
     sl_status status = read_lines(&builder, text, n, err);
     if (status != SL_OK) sim_trace_done(out);
     return status;
 }
 
-sl_status sim_trace_load(const char *path, size_t n_max, struct sim_trace *out, struct sl_err *err)
+sl_status sim_trace_load(const char *path, const struct sim_trace_opts *opts, struct sim_trace *out,
+                         struct sl_err *err)
 {
     struct sl_buf text;
     sl_buf_init(&text, SIM_TRACE_FILE_BYTES_MAX);
     sl_status status = cli_read_file(path, &text, err);
     if (status == SL_OK) {
-        status = sim_trace_read(text.data, text.len, n_max, out, err);
+        status = sim_trace_read(text.data, text.len, opts, out, err);
         if (status != SL_OK) status = sl_err_prefix(err, "%s", path);
     }
     sl_buf_done(&text);

@@ -5,7 +5,7 @@
 #include "base/buf.h"
 #include <stdbool.h>
 
-#define TABLE_COLUMNS_MAX 16
+#define TABLE_COLUMNS_MAX 20
 #define TABLE_BYTES_MAX (64u << 20) /* of all cells: 100,000 rows of some hundred bytes */
 
 struct table {

@@ -84,11 +84,20 @@ struct engine_embed {
     bool no_normalize; /* by default the vector has Euclidean length 1; never with RANK */
 };
 
-/* One run of a model on tensors. Everything is copied at submit. */
+/* Data of inputs that stay where they are, so that they need not be copied. */
+struct engine_hold {
+    /* Called once by the engine when it reads them no more, from engine_step, engine_cancel,
+     * engine_unload or the submit itself; never when the submit failed. */
+    void (*release)(struct engine_hold *hold);
+};
+
+/* One run of a model on tensors. Everything is copied at submit, but for what `hold` keeps. */
 struct engine_infer {
     uint64_t id; /* as engine_generate's */
     const struct tensor *inputs;
     size_t n_inputs;
+    struct engine_hold *hold;   /* NULL: no data stay */
+    const uint32_t *held;       /* [n_inputs] with hold: other than 0 where the data stay */
     const char *const *outputs; /* names of those wanted, in this order */
     size_t n_outputs;           /* 0: all, in the model's order */
 };

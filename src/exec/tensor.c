@@ -105,13 +105,14 @@ sl_status tensor_check(const struct tensor *tensor, struct sl_err *err)
     return SL_OK;
 }
 
-static void *copy_aligned(const void *data, size_t n, struct sl_arena *arena)
+sl_status tensor_copy_data(struct tensor *tensor, struct sl_arena *arena)
 {
-    char *p = sl_arena_alloc(arena, n + DATA_ALIGN);
-    if (!p) return NULL;
+    char *p = sl_arena_alloc_unset(arena, tensor->n_bytes + DATA_ALIGN);
+    if (!p) return SL_NOMEM;
     p += -(uintptr_t)p & (DATA_ALIGN - 1);
-    if (n) memcpy(p, data, n);
-    return p;
+    if (tensor->n_bytes) memcpy(p, tensor->data, tensor->n_bytes);
+    tensor->data = p;
+    return SL_OK;
 }
 
 sl_status tensors_copy(const struct tensor *in, size_t n, struct sl_arena *arena,
@@ -122,8 +123,7 @@ sl_status tensors_copy(const struct tensor *in, size_t n, struct sl_arena *arena
     for (size_t i = 0; i < n; i++) {
         v[i] = in[i];
         v[i].name = sl_arena_strndup(arena, in[i].name, strlen(in[i].name));
-        v[i].data = copy_aligned(in[i].data, in[i].n_bytes, arena);
-        if (!v[i].name || !v[i].data) return SL_NOMEM;
+        if (!v[i].name || tensor_copy_data(&v[i], arena) != SL_OK) return SL_NOMEM;
     }
     *out = v;
     return SL_OK;

@@ -61,6 +61,8 @@ SL_CHECK sl_status tensor_check(const struct tensor *tensor, struct sl_err *err)
 /* Copies arrays, names and data into the arena, data aligned to 64 bytes. NOMEM: does not fit. */
 SL_CHECK sl_status tensors_copy(const struct tensor *in, size_t n, struct sl_arena *arena,
                                 struct tensor **out);
+/* Moves one tensor's data there, aligned so. NOMEM. */
+SL_CHECK sl_status tensor_copy_data(struct tensor *tensor, struct sl_arena *arena);
 size_t tensors_bytes(const struct tensor *v, size_t n); /* of all data */
 
 /* What a model takes or gives. */

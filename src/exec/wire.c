@@ -56,7 +56,7 @@ struct arena_allocator {
 static void *arena_take(void *data, size_t n)
 {
     struct arena_allocator *self = data;
-    void *p = sl_arena_alloc(self->arena, n);
+    void *p = sl_arena_alloc_unset(self->arena, n);
     if (!p) self->failed = true;
     return p;
 }
@@ -67,19 +67,26 @@ static void arena_leave(void *data, void *p)
     (void)p;
 }
 
+sl_status wire_unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t n,
+                      struct sl_arena *arena, ProtobufCMessage **out, struct sl_err *err)
+{
+    struct arena_allocator allocator = {.arena = arena};
+    allocator.base = (ProtobufCAllocator){
+        .alloc = arena_take, .free = arena_leave, .allocator_data = &allocator};
+    *out = protobuf_c_message_unpack(descriptor, &allocator.base, n, bytes);
+    if (allocator.failed) return sl_err_set(err, SL_NOMEM, "no memory for its parts");
+    return *out ? SL_OK : sl_err_set(err, SL_CORRUPT, "does not parse");
+}
+
 sl_status wire_decode(const struct frame *frame, struct sl_arena *arena, struct wire_msg *out,
                       struct sl_err *err)
 {
     const struct wire_codec *codec = find_codec(frame->type);
     if (!codec) return sl_err_set(err, SL_CORRUPT, "message of unknown type %u", frame->type);
-    struct arena_allocator allocator = {.arena = arena};
-    allocator.base = (ProtobufCAllocator){
-        .alloc = arena_take, .free = arena_leave, .allocator_data = &allocator};
-    ProtobufCMessage *message = protobuf_c_message_unpack(codec->descriptor, &allocator.base,
-                                                          frame->n_payload, frame->payload);
-    if (allocator.failed) return sl_err_set(err, SL_NOMEM, "%s message", codec->name);
-    if (!message) return sl_err_set(err, SL_CORRUPT, "%s message does not parse", codec->name);
+    ProtobufCMessage *message = NULL;
+    sl_status status =
+        wire_unpack(codec->descriptor, frame->payload, frame->n_payload, arena, &message, err);
     *out = (struct wire_msg){.type = (enum wire_type)frame->type};
-    sl_status status = codec->decode(message, arena, out, err);
+    if (status == SL_OK) status = codec->decode(message, arena, out, err);
     return status == SL_OK ? SL_OK : sl_err_prefix(err, "%s message", codec->name);
 }

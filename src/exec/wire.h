@@ -88,6 +88,10 @@ struct wire_infer {
     uint64_t id;
     const struct tensor *inputs; /* decoded: each passed tensor_check */
     size_t n_inputs;
+    /* [n_inputs] The pieces of shared memory (exec/worker_share.h) that hold the data; 0: the data
+     * are in the tensor. NULL: all are. Decoded: the data of what is in a piece are NULL, and the
+     * receiver's to find. */
+    const uint32_t *pieces;
     const char *const *outputs;
     size_t n_outputs;
 };
@@ -136,6 +140,7 @@ struct wire_event {
     const char *message;
     /* ENGINE; strings as engine.h has them, `usage` set with DONE */
     struct engine_event engine;
+    const uint32_t *pieces; /* of engine.tensors; as wire_infer's */
 };
 
 /* Everything that happened in one step of the engine, in order: one frame. */

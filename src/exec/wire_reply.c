@@ -93,38 +93,42 @@ static sl_status decode_loading(const void *message, struct sl_arena *arena, str
     return SL_OK;
 }
 
-static void encode_loaded(const struct wire_msg *msg, struct wire_sink *sink)
+sl_status wire_put_loaded(const struct wire_loaded *in, Starlane__Worker__Loaded *m,
+                          struct sl_arena *scratch)
 {
-    const struct wire_loaded *in = &msg->loaded;
-    Starlane__Worker__Loaded m = STARLANE__WORKER__LOADED__INIT;
     const struct tensor_signature *signature = &in->info.signature;
     const char *tmpl = in->info.chat_template;
-#define X(field) m.field = in->info.field;
+    starlane__worker__loaded__init(m);
+#define X(field) m->field = in->info.field;
     LOADED_FIELDS(X)
 #undef X
-#define X(field) m.field = wire_string(in->info.field);
+#define X(field) m->field = wire_string(in->info.field);
     LOADED_STRINGS(X)
 #undef X
-#define X(field) m.field = in->field;
+#define X(field) m->field = in->field;
     LOADED_NUMBERS(X)
 #undef X
-    m.chat_template = wire_bytes(tmpl, tmpl ? strlen(tmpl) : 0);
-    m.tools = (uint32_t)in->traits.tools;
-    m.thinks = in->traits.thinks;
-    m.device = wire_string(in->info.device);
-    m.n_inputs = signature->n_inputs;
-    m.n_outputs = signature->n_outputs;
-    sink->status = wire_put_specs(signature->inputs, m.n_inputs, &sink->scratch, &m.inputs);
-    if (sink->status == SL_OK)
-        sink->status = wire_put_specs(signature->outputs, m.n_outputs, &sink->scratch, &m.outputs);
+    m->chat_template = wire_bytes(tmpl, tmpl ? strlen(tmpl) : 0);
+    m->tools = (uint32_t)in->traits.tools;
+    m->thinks = in->traits.thinks;
+    m->device = wire_string(in->info.device);
+    m->n_inputs = signature->n_inputs;
+    m->n_outputs = signature->n_outputs;
+    sl_status status = wire_put_specs(signature->inputs, m->n_inputs, scratch, &m->inputs);
+    if (status != SL_OK) return status;
+    return wire_put_specs(signature->outputs, m->n_outputs, scratch, &m->outputs);
+}
+
+static void encode_loaded(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    Starlane__Worker__Loaded m;
+    sink->status = wire_put_loaded(&msg->loaded, &m, &sink->scratch);
     if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
 }
 
-static sl_status decode_loaded(const void *message, struct sl_arena *arena, struct wire_msg *out,
-                               struct sl_err *err)
+sl_status wire_get_loaded(const Starlane__Worker__Loaded *m, struct sl_arena *arena,
+                          struct wire_loaded *loaded, struct sl_err *err)
 {
-    const Starlane__Worker__Loaded *m = message;
-    struct wire_loaded *loaded = &out->loaded;
     struct tensor_signature *signature = &loaded->info.signature;
     if (m->tools > CHAT_TOOLS_HARMONY)
         return sl_err_set(err, SL_CORRUPT, "tool format %u", m->tools);
@@ -151,6 +155,12 @@ static sl_status decode_loaded(const void *message, struct sl_arena *arena, stru
     return loaded->info.chat_template ? SL_OK : sl_err_set(err, SL_NOMEM, "chat template");
 }
 
+static sl_status decode_loaded(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                               struct sl_err *err)
+{
+    return wire_get_loaded(message, arena, &out->loaded, err);
+}
+
 static void encode_load_failed(const struct wire_msg *msg, struct wire_sink *sink)
 {
     Starlane__Worker__LoadFailed m = STARLANE__WORKER__LOAD_FAILED__INIT;
@@ -175,7 +185,7 @@ struct event_parts {
     pb_logprob *top_refs[ENGINE_TOP_LOGPROBS_MAX];
 };
 
-static void fill_logprob(const struct engine_logprob *in, pb_logprob *out)
+void wire_put_logprob(const struct engine_logprob *in, Starlane__Worker__Logprob *out)
 {
     starlane__worker__logprob__init(out);
     out->token = in->token;
@@ -191,9 +201,9 @@ static sl_status fill_token(const struct engine_event *in, pb_event *out, struct
     struct event_parts *parts = sl_arena_alloc(scratch, sizeof *parts);
     if (!parts) return SL_NOMEM;
     if (in->n_top > ENGINE_TOP_LOGPROBS_MAX) return SL_LIMIT;
-    fill_logprob(&in->logprob, &parts->logprob);
+    wire_put_logprob(&in->logprob, &parts->logprob);
     for (int32_t i = 0; i < in->n_top; i++) {
-        fill_logprob(&in->top[i], &parts->top[i]);
+        wire_put_logprob(&in->top[i], &parts->top[i]);
         parts->top_refs[i] = &parts->top[i];
     }
     out->logprob = &parts->logprob;
@@ -247,19 +257,28 @@ static sl_status fill_engine_event(const struct engine_event *in, pb_event *out,
         out->embedding = floats(in->embedding);
         out->n_embedding = in->n_embd > 0 ? (size_t)in->n_embd : 0;
         return SL_OK;
-    case ENGINE_EVENT_TENSORS:
-        out->type = PB_EVENT(TENSORS);
-        out->n_tensors = in->n_tensors;
-        return wire_put_tensors(in->tensors, in->n_tensors, scratch, &out->tensors);
+    case ENGINE_EVENT_TENSORS: return SL_OK; /* fill_tensors has them */
     }
     return SL_INVALID;
+}
+
+static sl_status fill_tensors(const struct wire_event *in, pb_event *out, struct sl_arena *scratch)
+{
+    const struct engine_event *event = &in->engine;
+    if (event->type != ENGINE_EVENT_TENSORS) return SL_OK;
+    out->type = PB_EVENT(TENSORS);
+    out->n_tensors = event->n_tensors;
+    return wire_put_pieces(event->tensors, in->pieces, event->n_tensors, scratch, &out->tensors);
 }
 
 static sl_status fill_event(const struct wire_event *in, pb_event *out, struct sl_arena *scratch)
 {
     starlane__worker__event__init(out);
     out->id = in->id;
-    if (in->type == WIRE_EVENT_ENGINE) return fill_engine_event(&in->engine, out, scratch);
+    if (in->type == WIRE_EVENT_ENGINE) {
+        sl_status status = fill_engine_event(&in->engine, out, scratch);
+        return status == SL_OK ? fill_tensors(in, out, scratch) : status;
+    }
     if (in->type == WIRE_EVENT_REJECTED) {
         out->type = PB_EVENT(REJECTED);
         out->status = (uint32_t)in->status;
@@ -291,7 +310,8 @@ static void encode_events(const struct wire_msg *msg, struct wire_sink *sink)
     if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
 }
 
-static sl_status read_logprob(const pb_logprob *in, struct engine_logprob *out, struct sl_err *err)
+sl_status wire_get_logprob(const Starlane__Worker__Logprob *in, struct engine_logprob *out,
+                           struct sl_err *err)
 {
     if (isnan(in->logprob)) return sl_err_set(err, SL_CORRUPT, "logprob is not a number");
     *out = (struct engine_logprob){.token = in->token,
@@ -314,9 +334,9 @@ static sl_status read_token(const pb_event *in, struct engine_event *out, struct
     out->has_logprob = true;
     out->top = top;
     out->n_top = (int32_t)in->n_top;
-    sl_status status = read_logprob(in->logprob, &out->logprob, err);
+    sl_status status = wire_get_logprob(in->logprob, &out->logprob, err);
     for (size_t i = 0; i < in->n_top && status == SL_OK; i++)
-        status = read_logprob(in->top[i], &top[i], err);
+        status = wire_get_logprob(in->top[i], &top[i], err);
     return status;
 }
 
@@ -359,8 +379,7 @@ static sl_status read_engine_event(const pb_event *in, struct engine_event *out,
     }
     if (in->type == PB_EVENT(TENSORS)) {
         out->type = ENGINE_EVENT_TENSORS;
-        out->n_tensors = in->n_tensors;
-        return wire_get_tensors(in->tensors, in->n_tensors, arena, &out->tensors, err);
+        return SL_OK;
     }
     if (in->n_embedding > INT32_MAX) return sl_err_set(err, SL_CORRUPT, "embedding too long");
     out->type = ENGINE_EVENT_EMBEDDING;
@@ -369,9 +388,19 @@ static sl_status read_engine_event(const pb_event *in, struct engine_event *out,
     return SL_OK;
 }
 
+static sl_status read_tensors(const pb_event *in, struct wire_event *out, struct sl_arena *arena,
+                              struct sl_err *err)
+{
+    struct engine_event *event = &out->engine;
+    if (event->type != ENGINE_EVENT_TENSORS) return SL_OK;
+    event->n_tensors = in->n_tensors;
+    return wire_get_pieces(in->tensors, in->n_tensors, arena, &event->tensors, &out->pieces, err);
+}
+
 static sl_status read_event(const pb_event *in, struct wire_event *out, struct sl_arena *arena,
                             struct sl_err *err)
 {
+    sl_status status;
     out->id = in->id;
     out->text = in->text.len ? (const char *)in->text.data : "";
     out->n_text = in->text.len;
@@ -392,7 +421,8 @@ static sl_status read_event(const pb_event *in, struct wire_event *out, struct s
     case PB_EVENT(TENSORS):
     case PB_EVENT(DONE):
         out->type = WIRE_EVENT_ENGINE;
-        return read_engine_event(in, &out->engine, arena, err);
+        status = read_engine_event(in, &out->engine, arena, err);
+        return status == SL_OK ? read_tensors(in, out, arena, err) : status;
     default: return sl_err_set(err, SL_CORRUPT, "event of type %d", (int)in->type);
     }
 }

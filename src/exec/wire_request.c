@@ -47,7 +47,7 @@ typedef Starlane__Worker__Sampler pb_sampler;
 _Static_assert((int)ENGINE_POOLING_RANK == (int)STARLANE__WORKER__POOLING__POOLING_RANK,
                "enum engine_pooling and Pooling have the same values");
 
-static void fill_prompt(const struct wire_prompt *in, pb_prompt *out)
+void wire_put_prompt(const struct wire_prompt *in, Starlane__Worker__Prompt *out)
 {
     starlane__worker__prompt__init(out);
     out->parse_special = in->parse_special;
@@ -66,7 +66,8 @@ static void fill_prompt(const struct wire_prompt *in, pb_prompt *out)
 }
 
 /* Neither text nor tokens may be NULL once they are chosen, empty as they may be. */
-static sl_status read_prompt(const pb_prompt *in, struct wire_prompt *out, struct sl_err *err)
+sl_status wire_get_prompt(const Starlane__Worker__Prompt *in, struct wire_prompt *out,
+                          struct sl_err *err)
 {
     static const int32_t none[1];
     if (!in) return sl_err_set(err, SL_CORRUPT, "no prompt");
@@ -145,7 +146,8 @@ static bool fill_bias(const struct sampler_cfg *in, pb_sampler *out, struct sl_a
     return true;
 }
 
-static bool fill_sampler(const struct sampler_cfg *in, pb_sampler *out, struct sl_arena *scratch)
+bool wire_put_sampler(const struct sampler_cfg *in, Starlane__Worker__Sampler *out,
+                      struct sl_arena *scratch)
 {
     starlane__worker__sampler__init(out);
 #define X(field) out->field = in->field;
@@ -172,8 +174,8 @@ static sl_status read_bias(const pb_sampler *in, struct sampler_cfg *out, struct
 }
 
 /* Ranges are sampler_create's business. */
-static sl_status read_sampler(const pb_sampler *in, struct sampler_cfg *out, struct sl_arena *arena,
-                              struct sl_err *err)
+sl_status wire_get_sampler(const Starlane__Worker__Sampler *in, struct sampler_cfg *out,
+                           struct sl_arena *arena, struct sl_err *err)
 {
     if (!in) return sl_err_set(err, SL_CORRUPT, "no sampler");
 #define X(field) out->field = in->field;
@@ -197,8 +199,8 @@ static void encode_generate(const struct wire_msg *msg, struct wire_sink *sink)
         sink->status = SL_LIMIT;
         return;
     }
-    fill_prompt(&in->prompt, &prompt);
-    if (!fill_sampler(&in->sampler, &sampler, &sink->scratch)) {
+    wire_put_prompt(&in->prompt, &prompt);
+    if (!wire_put_sampler(&in->sampler, &sampler, &sink->scratch)) {
         sink->status = SL_NOMEM;
         return;
     }
@@ -229,8 +231,8 @@ static sl_status decode_generate(const void *message, struct sl_arena *arena, st
     generate->n_stop = (int)m->n_stop;
     generate->resume = m->n_resume ? m->resume : NULL;
     generate->n_resume = m->n_resume;
-    sl_status status = read_prompt(m->prompt, &generate->prompt, err);
-    return status == SL_OK ? read_sampler(m->sampler, &generate->sampler, arena, err) : status;
+    sl_status status = wire_get_prompt(m->prompt, &generate->prompt, err);
+    return status == SL_OK ? wire_get_sampler(m->sampler, &generate->sampler, arena, err) : status;
 }
 
 static void encode_embed(const struct wire_msg *msg, struct wire_sink *sink)
@@ -238,7 +240,7 @@ static void encode_embed(const struct wire_msg *msg, struct wire_sink *sink)
     const struct wire_embed *in = &msg->embed;
     Starlane__Worker__Embed m = STARLANE__WORKER__EMBED__INIT;
     pb_prompt prompt;
-    fill_prompt(&in->prompt, &prompt);
+    wire_put_prompt(&in->prompt, &prompt);
     m.id = in->id;
     m.prompt = &prompt;
     m.pooling = (Starlane__Worker__Pooling)in->pooling;
@@ -261,7 +263,7 @@ static sl_status decode_embed(const void *message, struct sl_arena *arena, struc
         out->embed.pair = m->pair.len ? (const char *)m->pair.data : "";
         out->embed.n_pair = m->pair.len;
     }
-    return read_prompt(m->prompt, &out->embed.prompt, err);
+    return wire_get_prompt(m->prompt, &out->embed.prompt, err);
 }
 
 static void encode_infer(const struct wire_msg *msg, struct wire_sink *sink)
@@ -272,7 +274,7 @@ static void encode_infer(const struct wire_msg *msg, struct wire_sink *sink)
     m.n_inputs = in->n_inputs;
     m.n_outputs = in->n_outputs;
     m.outputs = sl_arena_array(&sink->scratch, in->n_outputs + 1, sizeof *m.outputs);
-    sink->status = wire_put_tensors(in->inputs, in->n_inputs, &sink->scratch, &m.inputs);
+    sink->status = wire_put_pieces(in->inputs, in->pieces, in->n_inputs, &sink->scratch, &m.inputs);
     if (!m.outputs) sink->status = SL_NOMEM;
     if (sink->status != SL_OK) return;
     for (size_t i = 0; i < in->n_outputs; i++) m.outputs[i] = wire_string(in->outputs[i]);
@@ -288,7 +290,8 @@ static sl_status decode_infer(const void *message, struct sl_arena *arena, struc
                                      .n_inputs = m->n_inputs,
                                      .outputs = (const char *const *)m->outputs,
                                      .n_outputs = m->n_outputs};
-    return wire_get_tensors(m->inputs, m->n_inputs, arena, &out->infer.inputs, err);
+    return wire_get_pieces(m->inputs, m->n_inputs, arena, &out->infer.inputs, &out->infer.pieces,
+                           err);
 }
 
 static void encode_tokenize(const struct wire_msg *msg, struct wire_sink *sink)
@@ -296,7 +299,7 @@ static void encode_tokenize(const struct wire_msg *msg, struct wire_sink *sink)
     const struct wire_tokenize *in = &msg->tokenize;
     Starlane__Worker__Tokenize m = STARLANE__WORKER__TOKENIZE__INIT;
     pb_prompt prompt;
-    fill_prompt(&in->prompt, &prompt);
+    wire_put_prompt(&in->prompt, &prompt);
     m.id = in->id;
     m.prompt = &prompt;
     m.no_bos = in->no_bos;
@@ -309,7 +312,7 @@ static sl_status decode_tokenize(const void *message, struct sl_arena *arena, st
     const Starlane__Worker__Tokenize *m = message;
     (void)arena;
     out->tokenize = (struct wire_tokenize){.id = m->id, .no_bos = m->no_bos};
-    return read_prompt(m->prompt, &out->tokenize.prompt, err);
+    return wire_get_prompt(m->prompt, &out->tokenize.prompt, err);
 }
 
 static void encode_detokenize(const struct wire_msg *msg, struct wire_sink *sink)

@@ -1,6 +1,7 @@
 #include "exec/worker.h"
 #include "base/mem.h"
 #include "exec/worker_process.h"
+#include "exec/worker_share.h"
 #include "exec/worker_words.h"
 #include "net/frame.h"
 #include "net/loop.h"
@@ -37,6 +38,7 @@ struct worker {
     struct worker_callbacks callbacks;
     void *ctx;
     struct worker_process process;
+    struct worker_share share;
     struct loop_watch *socket_watch, *stderr_watch, *death_watch;
     struct loop_timer *tick, *grace;
     struct loop_task flush_task;
@@ -167,10 +169,44 @@ static sl_status take_load_failed(struct worker *w, const struct wire_failure *f
     return SL_OK;
 }
 
-static sl_status take_events(struct worker *w, const struct wire_events *events, struct sl_err *err)
+static bool has_pieces(const struct wire_events *events)
 {
+    for (size_t i = 0; i < events->n; i++)
+        if (events->v[i].pieces) return true;
+    return false;
+}
+
+/* A copy of the events that points at the data that are in pieces. */
+static sl_status find_tensors(struct worker *w, struct wire_events *events, struct sl_err *err)
+{
+    sl_status status = SL_OK;
+    struct wire_event *v = sl_arena_array(&w->arena, events->n, sizeof *v);
+    if (!v) return sl_err_set(err, SL_NOMEM, "events");
+    memcpy(v, events->v, events->n * sizeof *v);
+    for (size_t i = 0; i < events->n && status == SL_OK; i++)
+        if (v[i].pieces)
+            status = worker_share_find(&w->share, v[i].engine.tensors, v[i].pieces,
+                                       v[i].engine.n_tensors, &w->arena, &v[i].engine.tensors, err);
+    events->v = v;
+    return status;
+}
+
+static void release_tensors(struct worker *w, const struct wire_events *events)
+{
+    for (size_t i = 0; i < events->n; i++)
+        if (events->v[i].pieces)
+            worker_share_release(&w->share, events->v[i].pieces, events->v[i].engine.n_tensors);
+}
+
+static sl_status take_events(struct worker *w, const struct wire_events *in, struct sl_err *err)
+{
+    struct wire_events events = *in;
+    bool shared = has_pieces(&events);
     if (!w->is_loaded) return sl_err_set(err, SL_CORRUPT, "events before it was loaded");
-    if (events->n) w->callbacks.on_events(w->ctx, events->v, events->n);
+    sl_status status = shared ? find_tensors(w, &events, err) : SL_OK;
+    if (status != SL_OK) return status;
+    if (events.n) w->callbacks.on_events(w->ctx, events.v, events.n);
+    if (shared) release_tensors(w, &events);
     return SL_OK;
 }
 
@@ -362,6 +398,7 @@ static int64_t ns_or(int64_t ms, int64_t otherwise_ms)
 
 static void init(struct worker *w, const struct worker_cfg *cfg)
 {
+    worker_process_init(&w->process);
     w->watchdog_ns = ns_or(cfg->watchdog_ms, WATCHDOG_MS);
     w->load_watchdog_ns = ns_or(cfg->load_watchdog_ms, LOAD_WATCHDOG_MS);
     w->grace_ns = ns_or(cfg->grace_ms, GRACE_MS);
@@ -395,6 +432,18 @@ static sl_status watch(struct worker *w, struct sl_err *err)
     return SL_OK;
 }
 
+static sl_status start(struct worker *w, const struct worker_cfg *cfg, struct sl_err *err)
+{
+    const char *title = cfg->load.title ? cfg->load.title : cfg->load.engine.kind;
+    int fds[2];
+    sl_status status = worker_share_create(&w->share, fds, err);
+    if (status != SL_OK) return status;
+    status = worker_process_start(&w->process, cfg->exe, title, fds, err);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    return status;
+}
+
 sl_status worker_spawn(struct loop *loop, const struct worker_cfg *cfg,
                        const struct worker_callbacks *callbacks, void *ctx, struct worker **out,
                        struct sl_err *err)
@@ -409,8 +458,7 @@ sl_status worker_spawn(struct loop *loop, const struct worker_cfg *cfg,
     w->callbacks = *callbacks;
     w->ctx = ctx;
     init(w, cfg);
-    const char *title = cfg->load.title ? cfg->load.title : cfg->load.engine.kind;
-    sl_status status = worker_process_start(&w->process, cfg->exe, title, err);
+    sl_status status = start(w, cfg, err);
     if (status == SL_OK) status = watch(w, err);
     if (status == SL_OK) status = send_message(w, &load, err);
     if (status != SL_OK) goto fail;
@@ -431,6 +479,7 @@ void worker_destroy(struct worker *w)
     loop_timer_destroy(w->tick);
     loop_timer_destroy(w->grace);
     worker_process_done(&w->process);
+    worker_share_done(&w->share);
     frame_reader_done(&w->reader);
     frame_writer_done(&w->writer);
     sl_arena_done(&w->arena);
@@ -450,10 +499,19 @@ sl_status worker_embed(struct worker *w, const struct wire_embed *req, struct sl
     return send_request(w, &msg, err);
 }
 
+/* Large tensors go into shared memory, as long as there is room. */
 sl_status worker_infer(struct worker *w, const struct wire_infer *req, struct sl_err *err)
 {
-    const struct wire_msg msg = {.type = WIRE_INFER, .infer = *req};
-    return send_request(w, &msg, err);
+    struct wire_msg msg = {.type = WIRE_INFER, .infer = *req};
+    uint32_t pieces[TENSORS_MAX];
+    if (w->state != STATE_READY || req->n_inputs > TENSORS_MAX) return send_request(w, &msg, err);
+    for (size_t i = 0; i < req->n_inputs; i++)
+        pieces[i] = worker_share_put(&w->share, &req->inputs[i]);
+    msg.infer.pieces = pieces;
+    sl_status status = send_request(w, &msg, err);
+    for (size_t i = 0; i < req->n_inputs && status != SL_OK; i++)
+        if (pieces[i]) worker_share_take_back(&w->share, pieces[i]);
+    return status;
 }
 
 sl_status worker_tokenize(struct worker *w, const struct wire_tokenize *req, struct sl_err *err)

@@ -1,4 +1,5 @@
 #include "exec/worker_batch.h"
+#include "exec/worker_share.h"
 #include <string.h>
 
 /* A step of 1,000 sequences stays one frame; anything larger goes in pieces, so that neither side
@@ -7,8 +8,9 @@
 #define BYTES_FULL (1u << 20)
 #define EVENTS_MAX (2 * EVENTS_FULL)
 
-void worker_batch_init(struct worker_batch *batch)
+void worker_batch_init(struct worker_batch *batch, struct worker_share *share)
 {
+    batch->share = share;
     sl_buf_init(&batch->events, EVENTS_MAX * sizeof(struct wire_event));
     sl_arena_init(&batch->arena, WIRE_ARENA_BYTES_MAX);
 }
@@ -60,16 +62,31 @@ static bool copy_engine_event(struct sl_arena *arena, struct engine_event *event
     event->embedding = copy(arena, event->embedding, n_embedding * sizeof(float));
     event->message = sl_arena_strndup(arena, event->message ? event->message : "",
                                       event->message ? strlen(event->message) : 0);
-    if (event->type == ENGINE_EVENT_TENSORS) {
-        struct tensor *tensors;
-        if (tensors_copy(event->tensors, event->n_tensors, arena, &tensors) != SL_OK) return false;
-        event->tensors = tensors;
-    }
     if (event->usage) {
         event->usage = copy(arena, event->usage, sizeof *event->usage);
         if (!event->usage) return false;
     }
     return event->text && event->embedding && event->message && copy_logprobs(arena, event);
+}
+
+/* Each tensor's data go into a piece, or else into the arena. */
+static bool copy_tensors(struct worker_batch *batch, struct wire_event *event)
+{
+    struct sl_arena *arena = &batch->arena;
+    struct engine_event *engine = &event->engine;
+    size_t n = engine->n_tensors;
+    struct tensor *v = sl_arena_array(arena, n + 1, sizeof *v);
+    uint32_t *pieces = sl_arena_array(arena, n + 1, sizeof *pieces);
+    if (!v || !pieces) return false;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = engine->tensors[i];
+        v[i].name = sl_arena_strndup(arena, v[i].name, strlen(v[i].name));
+        pieces[i] = worker_share_put(batch->share, &v[i]);
+        if (!v[i].name || (!pieces[i] && tensor_copy_data(&v[i], arena) != SL_OK)) return false;
+    }
+    engine->tensors = v;
+    event->pieces = pieces;
+    return true;
 }
 
 static bool copy_own_event(struct sl_arena *arena, struct wire_event *event)
@@ -84,8 +101,13 @@ static bool copy_own_event(struct sl_arena *arena, struct wire_event *event)
 sl_status worker_batch_add(struct worker_batch *batch, const struct wire_event *event)
 {
     struct wire_event own = *event;
-    bool ok = event->type == WIRE_EVENT_ENGINE ? copy_engine_event(&batch->arena, &own.engine)
-                                               : copy_own_event(&batch->arena, &own);
+    bool ok;
+    if (event->type != WIRE_EVENT_ENGINE)
+        ok = copy_own_event(&batch->arena, &own);
+    else if (event->engine.type == ENGINE_EVENT_TENSORS)
+        ok = copy_engine_event(&batch->arena, &own.engine) && copy_tensors(batch, &own);
+    else
+        ok = copy_engine_event(&batch->arena, &own.engine);
     return ok ? sl_buf_add(&batch->events, &own, sizeof own) : SL_NOMEM;
 }
 

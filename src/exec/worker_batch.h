@@ -1,16 +1,19 @@
 /* worker_batch.h: gathers the events of one step in a worker, so that they cross the socket as one
  * frame.
  * Floor: exec.  Thread: the worker's.  Allocates: copies of what the events point to, until the
- * batch is cleared. */
+ * batch is cleared; large tensors are copied into the memory shared with the agent instead. */
 #pragma once
 #include "exec/wire.h"
+
+struct worker_share;
 
 struct worker_batch {
     struct sl_buf events; /* of struct wire_event */
     struct sl_arena arena;
+    struct worker_share *share;
 };
 
-void worker_batch_init(struct worker_batch *batch);
+void worker_batch_init(struct worker_batch *batch, struct worker_share *share);
 void worker_batch_done(struct worker_batch *batch);
 void worker_batch_clear(struct worker_batch *batch);
 

@@ -1,7 +1,10 @@
 #include "exec/worker_child.h"
 #include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
 #include "exec/worker_batch.h"
 #include "exec/worker_prompt.h"
+#include "exec/worker_share.h"
 #include "net/frame.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +35,7 @@ struct child {
     int fd;
     struct frame_reader reader;
     struct sl_buf out;
+    struct worker_share share;
     struct worker_batch batch;
     struct worker_prompter prompter;
     struct engine *engine; /* NULL until it is loaded */
@@ -215,15 +219,64 @@ static void embed(struct child *child, const struct wire_embed *req)
     answer_submit(child, req->id, status, &err);
 }
 
+/* The pieces of a request whose data the engine reads where they are. */
+struct held {
+    struct engine_hold base;
+    struct worker_share *share;
+    size_t n;
+    uint32_t pieces[];
+};
+
+static void release(struct engine_hold *base)
+{
+    struct held *held = (struct held *)(void *)base;
+    worker_share_release(held->share, held->pieces, held->n);
+    sl_free(held);
+}
+
+/* NULL: no memory. */
+static struct held *hold(struct child *child, const struct wire_infer *req)
+{
+    struct held *held = sl_calloc(1, sizeof *held + req->n_inputs * sizeof *held->pieces);
+    if (!held) return NULL;
+    held->base.release = release;
+    held->share = &child->share;
+    held->n = req->n_inputs;
+    memcpy(held->pieces, req->pieces, req->n_inputs * sizeof *held->pieces);
+    return held;
+}
+
+/* With data in pieces. An agent that names one that is not there talks nonsense: it ends the
+ * process. */
+static sl_status submit_held(struct child *child, const struct wire_infer *req,
+                             struct engine_infer *own, struct sl_err *err)
+{
+    struct sl_arena arena;
+    sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
+    struct held *held = hold(child, req);
+    sl_status status = held ? worker_share_find(&child->share, req->inputs, req->pieces,
+                                                req->n_inputs, &arena, &own->inputs, err)
+                            : sl_err_set(err, SL_NOMEM, "request");
+    if (status == SL_CORRUPT) fail(child, status, err->text);
+    own->held = req->pieces;
+    own->hold = held ? &held->base : NULL;
+    if (status == SL_OK) status = engine_submit_infer(child->engine, own, err);
+    if (status != SL_OK && held) release(&held->base);
+    sl_arena_done(&arena);
+    return status;
+}
+
 static void infer(struct child *child, const struct wire_infer *req)
 {
     struct sl_err err = SL_ERR_INIT;
-    const struct engine_infer own = {.id = req->id,
-                                     .inputs = req->inputs,
-                                     .n_inputs = req->n_inputs,
-                                     .outputs = req->outputs,
-                                     .n_outputs = req->n_outputs};
-    answer_submit(child, req->id, engine_submit_infer(child->engine, &own, &err), &err);
+    struct engine_infer own = {.id = req->id,
+                               .inputs = req->inputs,
+                               .n_inputs = req->n_inputs,
+                               .outputs = req->outputs,
+                               .n_outputs = req->n_outputs};
+    sl_status status = req->pieces ? submit_held(child, req, &own, &err)
+                                   : engine_submit_infer(child->engine, &own, &err);
+    answer_submit(child, req->id, status, &err);
 }
 
 static void tokenize(struct child *child, const struct wire_tokenize *req)
@@ -443,16 +496,21 @@ static void finish(struct child *child, struct sl_err *err)
     worker_prompter_done(&child->prompter);
     worker_batch_done(&child->batch);
     frame_reader_done(&child->reader);
+    worker_share_done(&child->share);
     sl_buf_done(&child->out);
 }
 
 sl_status worker_child_run(int fd, struct sl_err *err)
 {
     static struct child child; /* too large for a stack, and one a process */
+    const int share_fds[2] = {WORKER_SHARE_FD, WORKER_SHARE_FD + 1};
+    struct sl_err why = SL_ERR_INIT;
     child = (struct child){.fd = fd, .failure = SL_ERR_INIT};
+    if (worker_share_open(&child.share, share_fds, &why) != SL_OK)
+        sl_log(SL_LOG_WARN, "worker", "%s", why.text);
     frame_reader_init(&child.reader, WIRE_FRAME_BYTES_MAX);
     sl_buf_init(&child.out, SEND_BYTES_MAX);
-    worker_batch_init(&child.batch);
+    worker_batch_init(&child.batch, &child.share);
     while (!child.ending && child.failure.status == SL_OK) turn(&child);
     finish(&child, err);
     return err->status;
@@ -476,7 +534,7 @@ void worker_child_settle(const char *title)
     char name[16]; /* PR_SET_NAME takes 15 bytes */
     /* Should the agent be dead already, the socket has ended and says so. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)close_range(WORKER_FD + 1, ~0u, 0);
+    (void)close_range(WORKER_SHARE_FD + 2, ~0u, 0);
     for (int signo = 1; signo < NSIG; signo++) (void)signal(signo, SIG_DFL);
     (void)snprintf(name, sizeof name, "sl:%s", title);
     (void)prctl(PR_SET_NAME, name);

@@ -9,12 +9,14 @@
 #pragma once
 #include "base/err.h"
 
-#define WORKER_FD 3 /* where the agent puts the socket */
+#define WORKER_FD 3       /* where the agent puts the socket */
+#define WORKER_SHARE_FD 4 /* and the areas of exec/worker_share.h, this and the next */
 
 /* Makes this process a worker: other descriptors closed, default signals, killed with its parent,
  * first to go when memory runs out. Failures are not: each is a safeguard, not a need. */
 void worker_child_settle(const char *title);
 
 /* Serves the socket until UNLOAD or its end: OK. Otherwise the failure that ends the process: of
- * the engine, or an agent that talks nonsense. */
+ * the engine, or an agent that talks nonsense. Takes over the descriptors of shared memory; without
+ * them all goes through the socket. */
 SL_CHECK sl_status worker_child_run(int fd, struct sl_err *err);

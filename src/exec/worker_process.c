@@ -16,6 +16,7 @@ extern char **environ;
 
 struct ends { /* of the child's, while it is started */
     int socket, stderr_fd;
+    const int *share_fds;
 };
 
 static void close_fd(int *fd)
@@ -46,6 +47,10 @@ static int add_actions(posix_spawn_file_actions_t *actions, const struct ends *c
     int error = posix_spawn_file_actions_adddup2(actions, child->stderr_fd, STDERR_FILENO);
     if (!error) error = posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
     if (!error) error = posix_spawn_file_actions_adddup2(actions, child->socket, WORKER_FD);
+    if (!error)
+        error = posix_spawn_file_actions_adddup2(actions, child->share_fds[0], WORKER_SHARE_FD);
+    if (!error)
+        error = posix_spawn_file_actions_adddup2(actions, child->share_fds[1], WORKER_SHARE_FD + 1);
     if (!error)
         error = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     return error;
@@ -86,12 +91,17 @@ static int spawn(const char *exe, const char *title, const struct ends *child, i
     return error;
 }
 
-sl_status worker_process_start(struct worker_process *process, const char *exe, const char *title,
-                               struct sl_err *err)
+void worker_process_init(struct worker_process *process)
 {
-    struct ends child = {-1, -1};
     *process = (struct worker_process){
         .pid = -1, .pidfd = -1, .socket = -1, .stderr_fd = -1, .reaped = true};
+}
+
+sl_status worker_process_start(struct worker_process *process, const char *exe, const char *title,
+                               const int share_fds[2], struct sl_err *err)
+{
+    struct ends child = {-1, -1, share_fds};
+    worker_process_init(process);
     if (!exe) exe = getenv("STARLANE_BIN");
     if (!exe || !*exe) exe = "/proc/self/exe";
     sl_status status = open_ends(process, &child, err);

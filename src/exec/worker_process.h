@@ -15,10 +15,13 @@ struct worker_process {
     int wait_status; /* waitpid's, once it is reaped */
 };
 
-/* Starts `exe worker title`; NULL: $STARLANE_BIN, or else the executable that runs now. IO names
- * it. On failure nothing is left open. */
+void worker_process_init(struct worker_process *process); /* as after worker_process_done */
+/* Starts `exe worker title`; NULL: $STARLANE_BIN, or else the executable that runs now. The
+ * descriptors of worker_share_create stay the caller's. IO names it. On failure nothing is left
+ * open. */
 SL_CHECK sl_status worker_process_start(struct worker_process *process, const char *exe,
-                                        const char *title, struct sl_err *err);
+                                        const char *title, const int share_fds[2],
+                                        struct sl_err *err);
 void worker_process_kill(struct worker_process *process); /* SIGKILL, unless it is reaped */
 bool worker_process_reap(struct worker_process *process); /* true: it is dead, wait_status set */
 void worker_process_done(struct worker_process *process); /* kills, waits, closes */

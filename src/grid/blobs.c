@@ -20,13 +20,15 @@
 #define READ_BYTES ((size_t)256 << 10) /* what a connection holds back before it is BUSY */
 #define READERS 2 /* threads: enough to keep a disk and the network busy, few beside an engine */
 #define RETRY_AFTER_S "2"
+#define PEER_ID_SIZE 16
 
 struct transfer {
     struct blobs *blobs;
     struct http_exchange *x; /* NULL: the client has gone while a read is under way */
     int fd;
     uint64_t at, end;
-    bool reading; /* a thread has the buffer */
+    bool reading;            /* a thread has the buffer */
+    char peer[PEER_ID_SIZE]; /* whose it is; "": nobody that shows a certificate */
     ssize_t n_read;
     struct transfer *next, *previous;
     unsigned char bytes[READ_BYTES];
@@ -178,6 +180,22 @@ static void on_close(void *ctx, struct http_exchange *x)
     if (!t->reading) transfer_free(t);
 }
 
+static const char *peer_of(struct http_exchange *x)
+{
+    const char *id = http_exchange_request(x)->peer_id;
+    return id ? id : "";
+}
+
+/* One that reads slowly, or not at all, must leave room for the others. */
+static bool is_full(const struct blobs *blobs, struct http_exchange *x)
+{
+    size_t n = 0;
+    const char *peer = peer_of(x);
+    for (const struct transfer *t = blobs->transfers; t; t = t->next) n += !strcmp(t->peer, peer);
+    return blobs->stats.n_transfers >= BLOBS_TRANSFERS_MAX ||
+           (*peer && n >= BLOBS_TRANSFERS_OF_ONE);
+}
+
 static struct transfer *transfer_create(struct blobs *blobs, struct http_exchange *x, int fd,
                                         uint64_t begin, uint64_t end)
 {
@@ -190,6 +208,7 @@ static struct transfer *transfer_create(struct blobs *blobs, struct http_exchang
     t->end = end;
     t->reading = false;
     t->n_read = 0;
+    snprintf(t->peer, sizeof t->peer, "%s", peer_of(x));
     t->previous = NULL;
     t->next = blobs->transfers;
     if (t->next) t->next->previous = t;
@@ -262,7 +281,7 @@ static void answer_blob(struct blobs *blobs, struct http_exchange *x, const char
         fail(x, 400, "a blob is named by 64 lower-case hex digits");
         return;
     }
-    if (blobs->stats.n_transfers >= BLOBS_TRANSFERS_MAX) {
+    if (is_full(blobs, x)) {
         blobs->stats.n_refused++;
         if (http_exchange_header_add(x, "Retry-After", RETRY_AFTER_S) == SL_OK)
             fail(x, 503, "too many transfers are under way");
@@ -336,6 +355,9 @@ void blobs_destroy(struct blobs *blobs)
 {
     if (!blobs) return;
     sl_pool_destroy(blobs->readers); /* waits for reads under way */
-    while (blobs->transfers) cut(blobs->transfers);
+    while (blobs->transfers) {
+        loop_cancel_posts(blobs->cfg.loop, blobs->transfers);
+        cut(blobs->transfers);
+    }
     sl_free(blobs);
 }

@@ -20,7 +20,8 @@ struct http_exchange;
 struct loop;
 struct store;
 
-#define BLOBS_TRANSFERS_MAX 64 /* 256 KiB each; a member asks with four connections at most */
+#define BLOBS_TRANSFERS_OF_ONE 16 /* of these, one member's: twice what it asks for at a time */
+#define BLOBS_TRANSFERS_MAX 64    /* 256 KiB each; a member asks with four connections at most */
 
 struct blobs_cfg {
     struct loop *loop;         /* borrowed, as the store */

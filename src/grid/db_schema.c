@@ -53,8 +53,18 @@
     " name TEXT PRIMARY KEY NOT NULL, identity INTEGER NOT NULL, applied INTEGER NOT NULL)" \
     " STRICT, WITHOUT ROWID;"
 
+/* The grid (grid/registry.h, grid/token.h). A member's entry is what the grid port says of it. */
+#define GRID_TABLES \
+    "CREATE TABLE members(id TEXT PRIMARY KEY NOT NULL, entry TEXT NOT NULL) STRICT, WITHOUT " \
+    "ROWID;" \
+    "CREATE TABLE tokens(" \
+    " id TEXT PRIMARY KEY NOT NULL, hash BLOB NOT NULL, created_ms INTEGER NOT NULL," \
+    " expires_ms INTEGER NOT NULL, revoked_ms INTEGER NOT NULL DEFAULT 0," \
+    " n_uses INTEGER NOT NULL, n_used INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;"
+
 const char *const db_schema_steps[] = {
     KEYS_TABLE USAGE_TABLES,
     JOURNALS_TABLE,
+    GRID_TABLES,
 };
 const int db_schema_n_steps = sizeof db_schema_steps / sizeof *db_schema_steps;

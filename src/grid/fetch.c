@@ -311,6 +311,7 @@ void fetch_destroy(struct fetch *fetch)
     sl_pool_destroy(fetch->pool);
     while (fetch->jobs) {
         struct fetch_job *job = fetch->jobs;
+        loop_cancel_posts(fetch->cfg.loop, job);
         unlink_job(job);
         job_free(job);
     }

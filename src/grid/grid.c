@@ -1,15 +1,20 @@
 #include "grid/grid.h"
 #include "base/mem.h"
+#include "grid/dispatch.h"
+#include <string.h>
 
 struct grid {
     struct node *node;
     struct dispatch *dispatch;
     struct grid_request *requests; /* that live; doubly linked */
+    void (*on_model_change)(void *ctx);
+    void *ctx;
 };
 
 struct grid_request {
     struct grid *grid;
-    struct node_request *local;
+    struct node_request *local;      /* on one machine */
+    struct dispatch_request *remote; /* in a grid */
     node_event_fn on_event;
     void *ctx;
     bool ended; /* DONE or FAILED is being told */
@@ -72,8 +77,10 @@ sl_status grid_submit(struct grid *grid, const struct node_submit *req, node_eve
         (struct grid_request){.grid = grid, .on_event = fn, .ctx = ctx, .next = grid->requests};
     if (grid->requests) grid->requests->previous = request;
     grid->requests = request;
-    sl_status status =
-        node_submit(grid->node, req, on_event, request, &request->local, retry_after_ms, err);
+    sl_status status = grid->dispatch ? dispatch_submit(grid->dispatch, req, on_event, request,
+                                                        &request->remote, retry_after_ms, err)
+                                      : node_submit(grid->node, req, on_event, request,
+                                                    &request->local, retry_after_ms, err);
     if (status != SL_OK) {
         request_free(request);
         return status;
@@ -85,29 +92,52 @@ sl_status grid_submit(struct grid *grid, const struct node_submit *req, node_eve
 void grid_cancel(struct grid_request *request)
 {
     struct node_request *local = request->local;
+    struct dispatch_request *remote = request->remote;
     if (request->ended) return;
     request_free(request);
-    node_cancel(local);
+    if (remote)
+        dispatch_cancel(remote);
+    else
+        node_cancel(local);
 }
 
 void grid_models(struct grid *grid, void (*fn)(void *ctx, const struct node_model *model),
                  void *ctx)
 {
-    node_models(grid->node, fn, ctx);
+    if (grid->dispatch)
+        dispatch_models(grid->dispatch, fn, ctx);
+    else
+        node_models(grid->node, fn, ctx);
 }
 
 sl_status grid_model_find(struct grid *grid, const char *name, struct node_model *out,
                           struct sl_err *err)
 {
-    return node_model_find(grid->node, name, out, err);
+    return grid->dispatch ? dispatch_model_find(grid->dispatch, name, out, err)
+                          : node_model_find(grid->node, name, out, err);
+}
+
+bool grid_model_is_loaded(const struct node_model *model)
+{
+    return model->pid || !strcmp(model->state, sched_model_state_name(SCHED_READY)) ||
+           !strcmp(model->state, sched_model_state_name(SCHED_LOADING));
 }
 
 sl_status grid_stop(struct grid *grid, const char *model, struct sl_err *err)
 {
-    return node_stop(grid->node, model, err);
+    return grid->dispatch ? dispatch_stop(grid->dispatch, model, err)
+                          : node_stop(grid->node, model, err);
 }
 
 void grid_model_changed(struct grid *grid, const char *model)
 {
     node_model_changed(grid->node, model);
+    if (grid->dispatch) dispatch_model_changed(grid->dispatch, model);
+    if (grid->on_model_change) grid->on_model_change(grid->ctx);
+}
+
+void grid_on_model_change(struct grid *grid, void (*fn)(void *ctx), void *ctx)
+{
+    grid->on_model_change = fn;
+    grid->ctx = ctx;
 }

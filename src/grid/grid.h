@@ -34,13 +34,18 @@ SL_CHECK sl_status grid_submit(struct grid *grid, const struct node_submit *req,
 /* As node_cancel. */
 void grid_cancel(struct grid_request *request);
 
-/* As node_models: every model that was asked for, or that any machine has loaded. */
+/* As node_models: every model that was asked for; in a grid every one that any machine has. */
 void grid_models(struct grid *grid, void (*fn)(void *ctx, const struct node_model *model),
                  void *ctx);
 /* As node_model_find: on whatever machine. */
 SL_CHECK sl_status grid_model_find(struct grid *grid, const char *name, struct node_model *out,
                                    struct sl_err *err);
+/* Does it take memory anywhere: loading, ready, or on its way out? */
+bool grid_model_is_loaded(const struct node_model *model);
+
 /* As node_stop: on every machine that has it loaded. */
 SL_CHECK sl_status grid_stop(struct grid *grid, const char *model, struct sl_err *err);
 /* As node_model_changed: of this machine's store. */
 void grid_model_changed(struct grid *grid, const char *model);
+/* Who else is to hear of such changes; fn NULL: nobody. */
+void grid_on_model_change(struct grid *grid, void (*fn)(void *ctx), void *ctx);

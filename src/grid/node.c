@@ -332,6 +332,8 @@ static void fill_model(struct node *node, const struct node_entry *entry, struct
         .path = entry->path,
         .digest = entry->digest,
         .state = sched_model_state_name(info.state),
+        .sched_state = info.state,
+        .n_slots = info.n_slots,
         .load_fraction = info.state == SCHED_READY ? 1.0 : entry->load_fraction,
         .pinned = info.pinned,
         .bytes = info.bytes,
@@ -410,6 +412,12 @@ sl_status node_stop(struct node *node, const char *model, struct sl_err *err)
     struct sched_event stop = {.kind = SCHED_STOP, .model = entry->index};
     node_step(node, &stop);
     return SL_OK;
+}
+
+void node_watch(struct node *node, void (*fn)(void *ctx), void *ctx)
+{
+    node->on_model = fn;
+    node->on_model_ctx = ctx;
 }
 
 void node_model_changed(struct node *node, const char *model)

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct grid_card;
 struct loop;
 struct node;
 struct node_request;
@@ -120,6 +121,9 @@ struct node_submit {
     size_t n_inputs;
     const char *const *outputs;
     size_t n_outputs;
+    /* The inputs stay where they are until the request's last event or node_cancel, and need not be
+     * copied. */
+    bool inputs_stay;
 };
 
 enum node_event_type {
@@ -185,10 +189,12 @@ uint64_t node_request_id(const struct node_request *request);
 /* What is loaded, for `ps`, /api/ps, /v1/models and metrics. Strings live until the next call into
  * the node. */
 struct node_model {
-    const char *name;   /* as the store names it */
-    const char *path;   /* of its file */
-    const char *digest; /* SHA-256 in hex; "" for a file that nobody hashed */
-    const char *state;  /* sched_model_state_name: "ready", "loading", ... */
+    const char *name;                   /* as the store names it */
+    const char *path;                   /* of its file */
+    const char *digest;                 /* SHA-256 in hex; "" for a file that nobody hashed */
+    const char *state;                  /* sched_model_state_name: "ready", "loading", ... */
+    enum sched_model_state sched_state; /* the same */
+    uint32_t n_slots;                   /* requests that its worker takes at a time */
     double load_fraction;
     bool pinned;
     uint64_t bytes;        /* weights, KV cache and buffers; an estimate until loaded */
@@ -206,6 +212,8 @@ struct node_model {
     const char *format;                     /* "gguf", "onnx", "echo" */
     const char *processing; /* JSON object: how images become inputs; NULL: it says nothing */
     const char *options;    /* JSON object: how the engine runs it; NULL */
+    /* In a grid: what a member's store says of it (grid_msg.h); NULL: nobody has told. */
+    const struct grid_card *card;
 };
 /* Calls fn for every model that was asked for since start. */
 void node_models(struct node *node, void (*fn)(void *ctx, const struct node_model *model),
@@ -214,6 +222,10 @@ void node_models(struct node *node, void (*fn)(void *ctx, const struct node_mode
 /* The model of that name, loaded or not. As store_find. */
 SL_CHECK sl_status node_model_find(struct node *node, const char *name, struct node_model *out,
                                    struct sl_err *err);
+
+/* fn(ctx) is called whenever a model was loaded or could not be, or its worker went; one at a time,
+ * fn NULL: nobody. It may ask, but not change anything. */
+void node_watch(struct node *node, void (*fn)(void *ctx), void *ctx);
 
 struct node_stats {
     uint64_t n_waiting[SCHED_CLASS_COUNT];

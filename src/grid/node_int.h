@@ -71,6 +71,7 @@ struct node_request {
     struct node_choice *choices;
     int32_t n_choices, n_done;
     uint32_t parts; /* bit p: part p is on the worker */
+    bool resumed;   /* submit.resume was given */
     bool started, progressed, has_result, opens_thinking;
     bool silent; /* the owner is gone or was told the end; what comes is dropped */
     int32_t n_prompt, n_cached, n_attempts, n_rows;
@@ -99,6 +100,8 @@ struct node {
     struct sl_strmap name_index; /* text to its place in names */
     struct sl_idmap requests;
     uint64_t id_last;
+    void (*on_model)(void *ctx); /* node_watch's */
+    void *on_model_ctx;
     struct node_stats stats;
 };
 

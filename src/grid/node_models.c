@@ -406,6 +406,11 @@ static uint32_t slots_of(const struct wire_loaded *loaded)
     return n < SCHED_SLOTS_LIMIT ? (uint32_t)n : SCHED_SLOTS_LIMIT;
 }
 
+static void tell_watcher(const struct node *node)
+{
+    if (node->on_model) node->on_model(node->on_model_ctx);
+}
+
 static void on_loaded(void *ctx, const struct wire_loaded *loaded)
 {
     struct node_entry *entry = ctx;
@@ -420,6 +425,7 @@ static void on_loaded(void *ctx, const struct wire_loaded *loaded)
     sl_log(SL_LOG_INFO, "node", "%s: loaded in %.1f s, %.1f MB", entry->name,
            (double)loaded->load_ns / 1e9, (double)event.loaded.bytes / 1e6);
     node_step(entry->node, &event);
+    tell_watcher(entry->node);
 }
 
 static void on_load_failed(void *ctx, sl_status status, const char *message)
@@ -429,6 +435,7 @@ static void on_load_failed(void *ctx, sl_status status, const char *message)
     set_error(entry, message);
     sl_log(SL_LOG_WARN, "node", "%s: not loaded: %s", entry->name, message);
     tell_sched(entry, SCHED_LOAD_FAILED, message);
+    tell_watcher(entry->node);
 }
 
 static void on_events(void *ctx, const struct wire_event *events, size_t n)
@@ -458,6 +465,7 @@ static void on_exit_of_worker(void *ctx, const struct worker_exit *how)
     }
     tell_sched(entry, asked ? SCHED_WORKER_EXITED : SCHED_WORKER_DIED, how->reason);
     loop_queue_task(entry->node->cfg.loop, &entry->node->work);
+    tell_watcher(entry->node);
 }
 
 void node_entry_spawn(struct node_entry *entry)

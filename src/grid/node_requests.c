@@ -53,10 +53,18 @@ static void copy_outputs(struct node_request *r, bool *ok)
     s->outputs = outputs;
 }
 
+static bool copy_inputs(struct node_request *r)
+{
+    struct tensor *inputs = NULL;
+    struct node_submit *s = &r->submit;
+    sl_status status = tensors_copy(s->inputs, s->n_inputs, &r->arena, &inputs);
+    s->inputs = inputs;
+    return status == SL_OK;
+}
+
 static sl_status copy_tensors(struct node_request *r, struct sl_err *err)
 {
     struct node_submit *s = &r->submit;
-    struct tensor *inputs = NULL;
     size_t n_bytes = tensors_bytes(s->inputs, s->n_inputs);
     if (n_bytes > TENSOR_BYTES_MAX)
         return sl_err_set(err, SL_LIMIT, "the inputs have %zu bytes together; at most %u are taken",
@@ -66,13 +74,33 @@ static sl_status copy_tensors(struct node_request *r, struct sl_err *err)
     for (size_t i = 0; i < s->n_inputs; i++)
         if (tensor_check(&s->inputs[i], err) != SL_OK)
             return sl_err_prefix(err, "input \"%.80s\"", s->inputs[i].name);
-    bool ok = tensors_copy(s->inputs, s->n_inputs, &r->arena, &inputs) == SL_OK;
-    s->inputs = inputs;
+    bool ok = s->inputs_stay || copy_inputs(r);
     copy_outputs(r, &ok);
     r->n_rows = 1;
-    if (ok && s->n_inputs && inputs[0].rank > 0 && inputs[0].shape[0] <= INT32_MAX)
-        r->n_rows = (int32_t)inputs[0].shape[0];
+    if (ok && s->n_inputs && s->inputs[0].rank > 0 && s->inputs[0].shape[0] <= INT32_MAX)
+        r->n_rows = (int32_t)s->inputs[0].shape[0];
     return ok ? SL_OK : sl_err_set(err, SL_NOMEM, "tensors");
+}
+
+/* What its choices have given elsewhere, as if a worker here had died after it. */
+static sl_status copy_resume(struct node_request *r, struct sl_err *err)
+{
+    const struct node_resume *resume = r->submit.resume;
+    r->submit.resume = NULL;
+    r->resumed = resume && r->submit.task == NODE_GENERATE;
+    for (int32_t i = 0; r->resumed && i < r->n_choices; i++) {
+        struct node_choice *choice = &r->choices[i];
+        if (resume[i].n_tokens > NODE_PROMPT_BYTES_MAX / sizeof *resume[i].tokens)
+            return sl_err_set(err, SL_LIMIT, "choice %d resumes with %zu tokens", (int)i,
+                              resume[i].n_tokens);
+        size_t n_bytes = resume[i].n_tokens * sizeof *resume[i].tokens;
+        sl_status status = sl_buf_add(&choice->tokens, resume[i].tokens, n_bytes);
+        if (status != SL_OK) return sl_err_set(err, status, "choice %d", (int)i);
+        choice->n_generated = (int32_t)resume[i].n_tokens;
+        choice->done = resume[i].done;
+        r->n_done += resume[i].done;
+    }
+    return SL_OK;
 }
 
 static sl_status copy_submit(struct node_request *r, const struct node_submit *submit,
@@ -96,6 +124,8 @@ static sl_status copy_submit(struct node_request *r, const struct node_submit *s
     if (!ok || !r->choices) return sl_err_set(err, SL_NOMEM, "request");
     for (int32_t i = 0; i < r->n_choices; i++)
         sl_buf_init(&r->choices[i].tokens, NODE_REQUEST_BYTES_MAX);
+    sl_status status = copy_resume(r, err);
+    if (status != SL_OK) return status;
     return s->task == NODE_INFER ? copy_tensors(r, err) : SL_OK;
 }
 
@@ -117,7 +147,7 @@ sl_status node_request_create(struct node *node, const struct node_submit *submi
     r->entry = entry;
     r->n_choices = submit->task == NODE_GENERATE && submit->n_choices > 1 ? submit->n_choices : 1;
     r->submit_ns = sl_now_ns();
-    r->now_s = sl_unix_time_ms() / 1000;
+    r->now_s = submit->now_s ? submit->now_s : sl_unix_time_ms() / 1000;
     status = copy_submit(r, submit, err);
     entry->n_requests++;
     if (status != SL_OK) {
@@ -315,7 +345,8 @@ static sl_status send_part(struct node_request *r, unsigned part, struct sl_err 
 static sl_status send_all(struct node_request *r, struct sl_err *err)
 {
     sl_status status = SL_OK;
-    if (!r->started || r->submit.task != NODE_GENERATE) return send_part(r, NODE_PART_ALL, err);
+    bool replays = r->started || r->resumed;
+    if (!replays || r->submit.task != NODE_GENERATE) return send_part(r, NODE_PART_ALL, err);
     for (int32_t i = 0; i < r->n_choices && status == SL_OK; i++)
         if (!r->choices[i].done) status = send_part(r, (unsigned)i + 1, err);
     return status;
@@ -330,6 +361,29 @@ static void fail(struct node_request *r, sl_status status, const char *message)
         node_step(r->node, &cancel);
     else
         end(r);
+}
+
+static void begin(struct node_request *r)
+{
+    if (r->started) return;
+    struct node_event event = {.type = NODE_EVENT_STARTED,
+                               .n_prompt = r->n_prompt,
+                               .n_cached = r->n_cached,
+                               .opens_thinking = r->opens_thinking,
+                               .traits = &r->entry->traits};
+    r->started = true;
+    event.queue_ns = r->first_step_ns > 0 ? r->first_step_ns - r->submit_ns : 0;
+    emit(r, &event);
+}
+
+/* All of its choices had ended before it came here. The owner may cancel it when it hears of the
+ * start. */
+static void end_resumed(struct node_request *r)
+{
+    struct node *node = r->node;
+    uint64_t id = r->id;
+    begin(r);
+    if (sl_idmap_get(&node->requests, id)) end(r);
 }
 
 void node_request_dispatch(struct node_request *r)
@@ -349,6 +403,7 @@ void node_request_dispatch(struct node_request *r)
      * queue. */
     if (!entry->worker || !worker_ready(entry->worker)) return;
     sl_status status = send_all(r, &err);
+    if (status == SL_OK && !r->parts) end_resumed(r);
     if (status == SL_OK || status == SL_UNAVAILABLE) return;
     fail(r, status == SL_BUSY ? SL_UNAVAILABLE : status, err.text);
 }
@@ -363,19 +418,6 @@ void node_request_cancel_parts(struct node_request *r)
 }
 
 /* --- from the worker --- */
-
-static void begin(struct node_request *r)
-{
-    if (r->started) return;
-    struct node_event event = {.type = NODE_EVENT_STARTED,
-                               .n_prompt = r->n_prompt,
-                               .n_cached = r->n_cached,
-                               .opens_thinking = r->opens_thinking,
-                               .traits = &r->entry->traits};
-    r->started = true;
-    event.queue_ns = r->first_step_ns > 0 ? r->first_step_ns - r->submit_ns : 0;
-    emit(r, &event);
-}
 
 static void on_prefill(struct node_request *r, const struct engine_event *e)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define OUT_BYTES_FULL (256 * 1024) /* of one system call; the rest stays in its streams */
+#define OWN_BYTES_MIN (16 * 1024)   /* of a body whose memory is taken over */
 #define FIELDS_OWN 6                /* :status, date, server, content-type, -length, retry-after */
 #define FRAME_HEAD_LEN 9            /* RFC 9113 4.1 */
 #define TRAILERS_MAX 64             /* gRPC sends three */
@@ -18,12 +19,13 @@ size_t http2_stream_unsent(const struct http2_stream *stream)
     return stream->out.len - stream->out_sent;
 }
 
+/* Behind a finished answer nothing is added, so that there room is of no use. */
 static void forget_sent(struct http2_stream *stream)
 {
     if (http2_stream_unsent(stream) == 0) {
         sl_buf_clear(&stream->out);
         stream->out_sent = 0;
-    } else if (stream->out_sent > stream->out.len / 2) {
+    } else if (stream->out_sent > stream->out.len / 2 && !stream->finished) {
         sl_buf_consume(&stream->out, stream->out_sent); /* moves less than was sent */
         stream->out_sent = 0;
     }
@@ -42,13 +44,30 @@ void http2_stream_drop_output(struct http2_stream *stream)
     took(stream, http2_stream_unsent(stream));
 }
 
-static sl_status queue_bytes(struct http2_stream *stream, const void *bytes, size_t n)
+static void count_queued(struct http2_stream *stream, size_t n)
 {
-    bool was_empty = http2_stream_unsent(stream) == 0;
-    sl_status status = sl_buf_add(&stream->out, bytes, n);
-    if (status != SL_OK) return status;
+    bool was_empty = http2_stream_unsent(stream) == n;
     http2_of(stream)->n_queued += n;
     if (was_empty) stream->taken_ns = loop_now_ns(stream->conn->server->loop);
+}
+
+static sl_status queue_bytes(struct http2_stream *stream, const void *bytes, size_t n)
+{
+    sl_status status = sl_buf_add(&stream->out, bytes, n);
+    if (status == SL_OK) count_queued(stream, n);
+    return status;
+}
+
+/* A whole body, of a stream that has none yet: small ones are cheaper to copy than to free. */
+static sl_status queue_body(struct http2_stream *stream, const void *bytes, size_t n,
+                            struct sl_buf *own)
+{
+    if (!own || n < OWN_BYTES_MIN) return queue_bytes(stream, bytes, n);
+    sl_buf_done(&stream->out);
+    stream->out = *own;
+    stream->out.max = HTTP_OUT_BYTES_MAX;
+    sl_buf_init(own, own->max);
+    count_queued(stream, n);
     return SL_OK;
 }
 
@@ -220,12 +239,12 @@ static sl_status keep_trailers(struct http_exchange *x)
 }
 
 static sl_status respond(struct http_exchange *x, int status, const char *content_type,
-                         const void *body, size_t n)
+                         const void *body, size_t n, struct sl_buf *own)
 {
     struct http2_stream *stream = x->stream;
     bool has_data = n > 0 && !x->bodiless;
     sl_status result = x->bodiless ? SL_OK : keep_trailers(x);
-    if (result == SL_OK && has_data) result = queue_bytes(stream, body, n);
+    if (result == SL_OK && has_data) result = queue_body(stream, body, n, own);
     if (result == SL_OK) result = send_head(x, status, content_type, (int64_t)n, has_data);
     stream->finished = true;
     if (result != SL_OK || has_data || x->bodiless || !x->trailers) return result;

@@ -182,8 +182,9 @@ sl_status http_answer_reject(struct http_conn *conn, enum http_reject reject)
 /* --- the face of HTTP/1 --- */
 
 static sl_status respond(struct http_exchange *x, int status, const char *content_type,
-                         const void *body, size_t n)
+                         const void *body, size_t n, struct sl_buf *own)
 {
+    (void)own; /* the body goes behind the head, and so does what follows it */
     sl_status result = add_head(x, status, content_type, (int64_t)n);
     if (result != SL_OK || x->bodiless) return result;
     return http_conn_add(x->conn, body, n);

@@ -1,5 +1,7 @@
 #include "net/http_client.h"
+#include "base/arena.h"
 #include "base/mem.h"
+#include "net/tls.h"
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -14,6 +16,7 @@
 #define USER_AGENT "starlane"
 #define REDIRECT_BODY_MAX 65536    /* a page nobody reads; read so that the connection lives on */
 #define RECEIVE_BYTES (256L << 10) /* libcurl's buffer: fewer calls than with its 16 kB */
+#define TRUST_BYTES_MAX (64 << 10) /* of a request's copied paths, id and root */
 
 struct http_client {
     CURLM *multi;
@@ -29,6 +32,10 @@ struct http_transfer {
     char *origin;            /* the request's own URL */
     char *url;               /* where it stands now */
     char *bearer;
+    struct sl_arena strings; /* those of trust */
+    struct http_trust trust; /* zeroed: the web's rules */
+    struct tls_expected expected;
+    struct curl_slist *connect_to;
     struct http_head head;
     size_t head_bytes;
     size_t redirect_bytes; /* of the bodies of redirects */
@@ -69,6 +76,8 @@ static void free_transfer(struct http_transfer *transfer)
         curl_easy_cleanup(transfer->easy);
     }
     curl_slist_free_all(transfer->headers);
+    curl_slist_free_all(transfer->connect_to);
+    sl_arena_done(&transfer->strings);
     sl_free(transfer->bearer);
     sl_free(transfer->origin);
     sl_free(transfer->url);
@@ -270,6 +279,52 @@ static size_t on_write(char *bytes, size_t size, size_t n, void *ctx)
     return t->refused ? 0 : n;
 }
 
+/* Is the server known by its key, whatever its name is? */
+static bool is_member_known(const struct http_trust *trust)
+{
+    return trust->member_id || trust->any_gateway;
+}
+
+static sl_status check_trust(const struct http_request *req, struct sl_err *err)
+{
+    const struct http_trust *trust = req->trust;
+    if (!trust) return SL_OK;
+    bool has_root = trust->root_path || trust->root_text;
+    if (strncasecmp(req->url, "https:", 6) != 0)
+        return sl_err_set(err, SL_INVALID, "%.200s: not https", req->url);
+    if (!trust->cert_path != !trust->key_path)
+        return sl_err_set(err, SL_INVALID, "a certificate and its key go together");
+    if (is_member_known(trust) && !has_root)
+        return sl_err_set(err, SL_INVALID, "no root to know members by");
+    if (trust->member_id && !pki_id_valid(trust->member_id))
+        return sl_err_set(err, SL_INVALID, "%.40s: not a member's id", trust->member_id);
+    if (trust->unverified && (has_root || is_member_known(trust) || trust->cert_path ||
+                              req->bearer || req->body || req->method))
+        return sl_err_set(err, SL_INVALID, "something secret over an unverified connection");
+    return SL_OK;
+}
+
+static bool copy_string(struct http_transfer *t, const char **to, const char *from)
+{
+    if (from) *to = sl_arena_strndup(&t->strings, from, strlen(from));
+    return !from || *to;
+}
+
+static bool copy_trust(struct http_transfer *t, const struct http_trust *from)
+{
+    struct http_trust *to = &t->trust;
+    t->req.trust = NULL;
+    if (!from) return true;
+    *to = (struct http_trust){.any_gateway = from->any_gateway, .unverified = from->unverified};
+    t->expected.gateway = from->any_gateway;
+    if (from->member_id) memcpy(t->expected.id, from->member_id, strlen(from->member_id) + 1);
+    return copy_string(t, &to->root_path, from->root_path) &&
+           copy_string(t, &to->root_text, from->root_text) &&
+           copy_string(t, &to->cert_path, from->cert_path) &&
+           copy_string(t, &to->key_path, from->key_path) &&
+           copy_string(t, &to->member_id, from->member_id);
+}
+
 static bool add_header(struct http_transfer *t, const char *line)
 {
     struct curl_slist *list = curl_slist_append(t->headers, line);
@@ -283,11 +338,76 @@ static bool copy_strings(struct http_transfer *t, const struct http_request *req
     ok = ok && (t->origin = sl_strdup(req->url)) != NULL;
     if (req->bearer) ok = ok && (t->bearer = sl_strdup(req->bearer)) != NULL;
     for (int i = 0; i < req->n_headers; i++) ok = ok && add_header(t, req->headers[i]);
-    return ok;
+    return ok && copy_trust(t, req->trust);
 }
 
 /* The first option that fails makes all fail: it is lost memory, or a libcurl without TLS. */
 #define SET(option, value) ok = ok && curl_easy_setopt(t->easy, option, value) == CURLE_OK
+
+/* The URL with the member's own name for its host, and the host that it named for the place to
+ * connect to. So libcurl checks the name in the certificate, and shares a connection only among
+ * requests to the same member. */
+static bool aim_at_member(struct http_transfer *t)
+{
+    char dns[PKI_DNS_SIZE], place[HTTP_FIELD_SIZE + 16];
+    char *url = NULL;
+    struct origin o;
+    CURLU *parts = curl_url();
+    pki_id_dns(t->trust.member_id, dns);
+    bool ok = parts && curl_url_set(parts, CURLUPART_URL, t->url, 0) == CURLUE_OK &&
+              curl_url_set(parts, CURLUPART_HOST, dns, 0) == CURLUE_OK &&
+              curl_url_get(parts, CURLUPART_URL, &url, 0) == CURLUE_OK && origin_of(t->url, &o);
+    if (ok) {
+        int n = snprintf(place, sizeof place, "::%s:%s", o.host, o.port);
+        origin_done(&o);
+        t->connect_to = n > 0 && (size_t)n < sizeof place ? curl_slist_append(NULL, place) : NULL;
+        ok = t->connect_to != NULL;
+        SET(CURLOPT_URL, url);
+        SET(CURLOPT_CONNECT_TO, t->connect_to);
+    }
+    curl_free(url);
+    curl_url_cleanup(parts);
+    return ok;
+}
+
+static CURLcode on_ssl_ctx(CURL *easy, void *ssl_ctx, void *ctx)
+{
+    struct http_transfer *t = ctx;
+    (void)easy;
+    tls_client_expect(ssl_ctx, &t->expected);
+    return CURLE_OK;
+}
+
+static bool set_root(struct http_transfer *t)
+{
+    const char *text = t->trust.root_text;
+    struct curl_blob blob = {(void *)(uintptr_t)text, text ? strlen(text) : 0, CURL_BLOB_COPY};
+    bool ok = true;
+    SET(CURLOPT_CAPATH, NULL); /* the distribution's folder of the web's roots */
+    if (t->trust.root_path)
+        SET(CURLOPT_CAINFO, t->trust.root_path);
+    else
+        SET(CURLOPT_CAINFO_BLOB, &blob);
+    return ok;
+}
+
+static bool set_trust(struct http_transfer *t)
+{
+    const struct http_trust *trust = &t->trust;
+    bool ok = true;
+    if (trust->root_path || trust->root_text) ok = set_root(t);
+    if (trust->cert_path) {
+        SET(CURLOPT_SSLCERT, trust->cert_path);
+        SET(CURLOPT_SSLKEY, trust->key_path);
+    }
+    if (trust->unverified) SET(CURLOPT_SSL_VERIFYPEER, 0L);
+    if (trust->unverified || trust->any_gateway) SET(CURLOPT_SSL_VERIFYHOST, 0L);
+    if (!is_member_known(trust)) return ok;
+    SET(CURLOPT_SSL_CTX_FUNCTION, on_ssl_ctx);
+    SET(CURLOPT_SSL_CTX_DATA, t);
+    SET(CURLOPT_PROXY, "");
+    return ok && (!trust->member_id || aim_at_member(t));
+}
 
 /* What depends on the URL, which a redirect changes. */
 static bool aim(struct http_transfer *t)
@@ -342,6 +462,7 @@ static bool set_request(struct http_transfer *t)
         SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)req->n_body);
         SET(CURLOPT_POSTFIELDS, req->body);
     }
+    if (req->method) SET(CURLOPT_CUSTOMREQUEST, req->method);
     return ok;
 }
 
@@ -349,14 +470,17 @@ sl_status http_client_start(struct http_client *client, const struct http_reques
                             struct http_transfer **out, struct sl_err *err)
 {
     sl_status status = http_url_check(req->url, req->allow_http, err);
+    if (status == SL_OK) status = check_trust(req, err);
     if (status != SL_OK) return status;
     struct http_transfer *t = sl_calloc(1, sizeof *t);
     if (!t) return sl_err_set(err, SL_NOMEM, "HTTP transfer");
     t->client = client;
     t->req = *req;
     t->easy = curl_easy_init();
+    sl_arena_init(&t->strings, TRUST_BYTES_MAX);
     reset_head(t);
-    if (!t->easy || !copy_strings(t, req) || !set_behaviour(t) || !set_request(t) || !aim(t))
+    if (!t->easy || !copy_strings(t, req) || !set_behaviour(t) || !set_request(t) || !aim(t) ||
+        !set_trust(t))
         goto fail;
     if (curl_multi_add_handle(client->multi, t->easy) != CURLM_OK) goto fail;
     t->next = client->transfers;
@@ -374,6 +498,8 @@ static sl_status refuse_redirect(struct http_transfer *t, const char *target, st
     if (++t->n_redirects > HTTP_REDIRECTS_MAX)
         return sl_err_set(err, SL_UNAVAILABLE, "more than %d redirects", HTTP_REDIRECTS_MAX);
     if (down) return sl_err_set(err, SL_INVALID, "a redirect from https to plain http");
+    if (is_member_known(&t->trust) || t->trust.unverified)
+        return sl_err_set(err, SL_INVALID, "a redirect from a member of the grid");
     sl_status status = http_url_check(target, t->req.allow_http, err);
     if (status != SL_OK) (void)sl_err_prefix(err, "redirect");
     return status;
@@ -403,7 +529,9 @@ static sl_status meaning_of(CURLcode code)
     case CURLE_OPERATION_TIMEDOUT: return SL_TIMEOUT;
     case CURLE_OUT_OF_MEMORY: return SL_NOMEM;
     case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CLIENTCERT: /* the server wants a certificate */
     case CURLE_SSL_CACERT_BADFILE: return SL_DENIED;
+    case CURLE_SSL_CERTPROBLEM: /* ours cannot be read */
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL: return SL_INVALID;
     default: return SL_UNAVAILABLE;

@@ -47,8 +47,8 @@ typedef bool http_body_fn(void *ctx, const void *bytes, size_t n);
 typedef void http_done_fn(void *ctx, sl_status status, const struct http_head *head,
                           const struct sl_err *err);
 
-/* How members of a grid know each other; https only. With `member_id` or `any_gateway` the server is
- * known by its certificate's key, whatever its address and name are; redirects are then refused,
+/* How members of a grid know each other; https only. With `member_id` or `any_gateway` the server
+ * is known by its certificate's key, whatever its address and name are; redirects are then refused,
  * and no proxy is used. */
 struct http_trust {
     const char *root_path; /* PEM file of the only root trusted; NULL: root_text */
@@ -65,6 +65,7 @@ struct http_request {
     const char *url;
     const char *body; /* not NULL: a POST of n_body bytes, borrowed until done */
     size_t n_body;
+    const char *method;         /* in place of GET and POST: "DELETE", "PATCH"; a literal; NULL */
     const char *const *headers; /* "Accept: application/json", ...; copied */
     int n_headers;
     const char *keep;                /* name of one more header field; borrowed; NULL: none */

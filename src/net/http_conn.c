@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define IN_BYTES_MAX (HTTP_HEAD_MAX + HTTP_PIPELINE_BYTES_MAX + HTTP_READ_BYTES)
-#define READS_PER_EVENT 4 /* TLS records, then the others get their turn */
+#define READS_PER_EVENT 4 /* of a long body, then the others get their turn */
 #define NS_PER_S 1000000000
 #define PREFACE_LINE 14 /* "PRI * HTTP/2.0" */
 
@@ -469,9 +469,11 @@ static void read_some(struct http_conn *conn)
         } else if (!again) {
             http_conn_close(conn);
         }
-        if (n <= 0 || !conn->tls) return;
+        bool in_body = conn->state == HTTP_CONN_BODY || conn->state == HTTP_CONN_STREAMS;
+        bool may_have_more = conn->tls || (in_body && n == (long)sizeof server->read_bytes);
+        if (n <= 0 || !may_have_more) return;
     }
-    if (conn->state != HTTP_CONN_CLOSED) http_conn_mark(conn); /* TLS may hold more */
+    if (conn->tls && conn->state != HTTP_CONN_CLOSED) http_conn_mark(conn); /* it may hold more */
 }
 
 static void shake_hands(struct http_conn *conn)

@@ -89,6 +89,18 @@ static struct http_exchange *take_spare(struct http_server *server)
     return x;
 }
 
+/* Who asks, copied: x may outlive its connection. */
+static bool set_peer(struct http_exchange *x, const struct http_conn *conn)
+{
+    const struct pki_peer *member = conn->tls ? tls_peer(conn->tls) : NULL;
+    x->request.is_tls = conn->tls != NULL;
+    x->request.peer = sl_arena_strndup(&x->arena, conn->peer, strlen(conn->peer));
+    if (!member) return x->request.peer != NULL;
+    x->request.peer_is_gateway = member->is_gateway;
+    x->request.peer_id = sl_arena_strndup(&x->arena, member->id, strlen(member->id));
+    return x->request.peer && x->request.peer_id;
+}
+
 struct http_exchange *http_exchange_create(struct http_conn *conn, const struct http_face *face)
 {
     struct http_exchange *x = take_spare(conn->server);
@@ -101,11 +113,9 @@ struct http_exchange *http_exchange_create(struct http_conn *conn, const struct 
     x->added_end = &x->added;
     x->trailers_end = &x->trailers;
     x->body_deadline_ns = loop_now_ns(conn->server->loop) + conn->server->cfg.body_timeout_ns;
-    x->request.is_tls = conn->tls != NULL;
     x->request.begin_ns = conn->begin_ns;
     sl_buf_init(&x->body, conn->server->cfg.body_bytes_max);
-    x->request.peer = sl_arena_strndup(&x->arena, conn->peer, strlen(conn->peer));
-    if (x->request.peer) return x;
+    if (set_peer(x, conn)) return x;
     http_exchange_free(x);
     return NULL;
 }
@@ -344,16 +354,28 @@ static bool has_no_body(const struct http_exchange *x, int status)
     return x->request.method == HTTP_METHOD_HEAD || status == 204 || status == 304;
 }
 
-void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body,
-                  size_t n)
+static void respond(struct http_exchange *x, int status, const char *content_type, const void *body,
+                    size_t n, struct sl_buf *own)
 {
     assert(x->given && !x->streaming && status >= 200);
     bool failed = false;
     if (x->conn) {
         x->bodiless = has_no_body(x, status);
-        failed = x->face->respond(x, status, content_type, body, n) != SL_OK;
+        failed = x->face->respond(x, status, content_type, body, n, own) != SL_OK;
     }
     end_exchange(x, failed);
+}
+
+void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body,
+                  size_t n)
+{
+    respond(x, status, content_type, body, n, NULL);
+}
+
+void http_respond_buf(struct http_exchange *x, int status, const char *content_type,
+                      struct sl_buf *body)
+{
+    respond(x, status, content_type, body->data, body->len, body);
 }
 
 sl_status http_stream_begin(struct http_exchange *x, int status, const char *content_type)

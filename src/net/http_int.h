@@ -126,8 +126,9 @@ struct http_added_header {
 /* What the HTTP versions do differently: how an answer becomes bytes. Called only while the client
  * is there. Errors: NOMEM, LIMIT. */
 struct http_face {
+    /* `own`: the buffer that the body stands in, whose memory may be taken; NULL: there is none. */
     sl_status (*respond)(struct http_exchange *x, int status, const char *content_type,
-                         const void *body, size_t n);
+                         const void *body, size_t n, struct sl_buf *own);
     sl_status (*begin)(struct http_exchange *x, int status, const char *content_type);
     sl_status (*write)(struct http_exchange *x, const void *bytes, size_t n); /* n > 0 */
     sl_status (*finish)(struct http_exchange *x); /* the end of a stream */
@@ -182,7 +183,7 @@ struct http_server {
     struct loop_task task;
     struct http_listener *listeners[HTTP_LISTENERS_MAX];
     size_t n_listeners;
-    bool accept_paused;
+    bool accept_paused, held; /* held: until http_server_hold says otherwise */
     bool draining;
     http_drained_fn on_drained;
     void *drained_ctx;

@@ -88,13 +88,22 @@ void http_listeners_resume(struct http_server *server)
 {
     bool full = server->stats.n_connections >= server->cfg.n_connections_max &&
                 http_list_empty(&server->list_idle);
-    if (!server->accept_paused || full) return;
+    if (!server->accept_paused || server->held || full) return;
     server->accept_paused = false;
     for (size_t i = 0; i < server->n_listeners; i++) {
         if (loop_watch_set(server->listeners[i]->watch, LOOP_READ) != SL_OK) {
             server->accept_paused = true; /* the next tick tries again */
         }
     }
+}
+
+void http_server_hold(struct http_server *server, bool hold)
+{
+    server->held = hold;
+    if (hold)
+        accept_pause(server);
+    else
+        http_listeners_resume(server);
 }
 
 /* --- binding --- */

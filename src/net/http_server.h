@@ -81,6 +81,10 @@ SL_CHECK sl_status http_server_listen(struct http_server *server, const char *ho
                                       struct tls_server *tls, uint16_t *out_port,
                                       struct sl_err *err);
 
+/* While held, connections are not accepted but wait in the kernel, as those over
+ * n_connections_max. Listeners that are added later are not held. */
+void http_server_hold(struct http_server *server, bool hold);
+
 /* Stops accepting, closes idle connections, answers what is under way with Connection: close
  * (HTTP/2: after a GOAWAY). Calls on_drained(ctx) from the loop once no connection is left, never
  * from within this call. */
@@ -130,7 +134,9 @@ struct http_request {
     size_t n_headers;
     const char *body; /* complete; "" when empty */
     size_t body_len;
-    const char *peer; /* "127.0.0.1:40312", "[::1]:40312" */
+    const char *peer;    /* "127.0.0.1:40312", "[::1]:40312" */
+    const char *peer_id; /* the grid's member who asks, proved by its certificate; NULL: anybody */
+    bool peer_is_gateway;
     bool version_1_1;
     bool version_2; /* :authority is then the header "host", if there is none of that name */
     bool is_tls;
@@ -195,6 +201,11 @@ SL_CHECK sl_status http_exchange_trailer_add(struct http_exchange *x, const char
  * Ends x whatever happens; without memory the connection is closed. */
 void http_respond(struct http_exchange *x, int status, const char *content_type, const void *body,
                   size_t n);
+
+/* The same; takes the buffer's memory rather than copy it where it can, and leaves it empty or as
+ * it was. */
+void http_respond_buf(struct http_exchange *x, int status, const char *content_type,
+                      struct sl_buf *body);
 
 /* Begins an answer of unknown length: chunked, or until the connection's end for HTTP/1.0.
  * CANCELLED: the client has gone; NOMEM. x must be ended in either case. */

@@ -31,6 +31,9 @@ struct inbox {
     bool woken;
     size_t cap, first, len;
     struct post *ring;
+    /* Taken out to be called, by the loop's thread alone. */
+    struct post *taken;
+    size_t n_taken;
 };
 
 struct task_list {
@@ -102,6 +105,21 @@ sl_status loop_post(struct loop *loop, loop_fn fn, void *arg)
     return SL_OK;
 }
 
+static void cancel(struct post *post, const void *arg)
+{
+    if (post->arg == arg) post->fn = NULL;
+}
+
+void loop_cancel_posts(struct loop *loop, const void *arg)
+{
+    struct inbox *inbox = &loop->inbox;
+    pthread_mutex_lock(&inbox->lock);
+    for (size_t i = 0; i < inbox->len; i++)
+        cancel(&inbox->ring[(inbox->first + i) % inbox->cap], arg);
+    pthread_mutex_unlock(&inbox->lock);
+    for (size_t i = 0; i < inbox->n_taken; i++) cancel(&inbox->taken[i], arg);
+}
+
 static size_t inbox_take_locked(struct inbox *inbox, struct post *out, size_t n_max)
 {
     size_t n = inbox->len < n_max ? inbox->len : n_max;
@@ -111,6 +129,15 @@ static size_t inbox_take_locked(struct inbox *inbox, struct post *out, size_t n_
     }
     inbox->len -= n;
     return n;
+}
+
+static void make_calls(struct inbox *inbox, struct post *posts, size_t n)
+{
+    inbox->taken = posts;
+    inbox->n_taken = n;
+    for (size_t i = 0; i < n; i++)
+        if (posts[i].fn) posts[i].fn(posts[i].arg);
+    inbox->n_taken = 0;
 }
 
 /* Makes the calls that waited when it began, not those they post, so that the loop's other work
@@ -126,7 +153,7 @@ static void on_wake(evutil_socket_t fd, short what, void *ctx)
         size_t n = inbox_take_locked(inbox, posts, left < POSTS_PER_LOCK ? left : POSTS_PER_LOCK);
         left -= n;
         pthread_mutex_unlock(&inbox->lock);
-        for (size_t i = 0; i < n; i++) posts[i].fn(posts[i].arg);
+        make_calls(inbox, posts, n);
         pthread_mutex_lock(&inbox->lock);
     }
     if (inbox->len == 0) {

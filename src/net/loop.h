@@ -56,6 +56,9 @@ void loop_stop(struct loop *loop); /* any thread */
 /* Calls fn(arg) on the loop's thread, in the order of the posts of one thread. Any thread; cheap:
  * posts made while a wakeup is under way share it. BUSY when n_posts_max wait already. */
 SL_CHECK sl_status loop_post(struct loop *loop, loop_fn fn, void *arg);
+/* Calls with this arg that have not been made will not be: for who ends what it points to, once no
+ * other thread posts it any more. The loop's thread. */
+void loop_cancel_posts(struct loop *loop, const void *arg);
 
 /* Monotonic time, read once a turn: good for timeouts, too coarse for measuring. */
 int64_t loop_now_ns(struct loop *loop);

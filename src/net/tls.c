@@ -2,6 +2,7 @@
 #include "net/tls.h"
 
 #include "base/mem.h"
+#include "net/pki_int.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -16,10 +17,13 @@
 struct tls_server {
     SSL_CTX *ctx;
     char *cert_path, *key_path;
+    char *root_path; /* NULL: clients have no certificates */
 };
 
 struct tls_session {
     SSL *ssl;
+    bool has_peer;
+    struct pki_peer peer;
 };
 
 /* --- the server's context --- */
@@ -65,8 +69,49 @@ static sl_status load_files(SSL_CTX *ctx, const char *cert_path, const char *key
     return SL_OK;
 }
 
-static sl_status context_create(const char *cert_path, const char *key_path, SSL_CTX **out,
-                                struct sl_err *err)
+/* OpenSSL's hook in place of its own check, of a server's certificate or a client's. */
+static int verify_peer(X509_STORE_CTX *ctx, void *expected_arg)
+{
+    const struct tls_expected *expected = expected_arg;
+    struct pki_peer peer;
+    if (!pki_verify(ctx, &peer)) return 0;
+    if (!expected || ((!expected->id[0] || strcmp(expected->id, peer.id) == 0) &&
+                      (!expected->gateway || peer.is_gateway)))
+        return 1;
+    X509_STORE_CTX_set_error(ctx, X509_V_ERR_HOSTNAME_MISMATCH);
+    return 0;
+}
+
+/* A resumed session would bring a member back whose certificate was checked long ago. */
+static bool forbid_resumption(SSL_CTX *ctx)
+{
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    return SSL_CTX_set_num_tickets(ctx, 0) == 1;
+}
+
+static sl_status ask_for_members(SSL_CTX *ctx, const char *root_path, struct sl_err *err)
+{
+    struct sl_buf text;
+    X509 *root = NULL;
+    sl_buf_init(&text, PKI_TEXT_MAX);
+    sl_status status = pki_file_read(root_path, &text, err);
+    if (status == SL_OK && (status = pki_root_read(text.data, &root, err)) != SL_OK)
+        sl_err_prefix(err, "%s", root_path);
+    sl_buf_done(&text);
+    if (status != SL_OK) return status;
+    if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), root) != 1 ||
+        SSL_CTX_add_client_CA(ctx, root) != 1 || !pki_set_rules(SSL_CTX_get0_param(ctx)) ||
+        !forbid_resumption(ctx))
+        status = sl_err_set(err, SL_NOMEM, "%s: %s", root_path, last_error());
+    X509_free(root);
+    SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN); /* or it would send the root along */
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, verify_peer, NULL);
+    return status;
+}
+
+static sl_status context_create(const struct tls_server *server, SSL_CTX **out, struct sl_err *err)
 {
     ERR_clear_error();
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
@@ -81,8 +126,9 @@ static sl_status context_create(const char *cert_path, const char *key_path, SSL
         SSL_CTX_set_cipher_list(ctx, CIPHERS_1_2) != 1) {
         sl_err_set(err, status, "%s", last_error());
     } else {
-        status = load_files(ctx, cert_path, key_path, err);
+        status = load_files(ctx, server->cert_path, server->key_path, err);
     }
+    if (status == SL_OK && server->root_path) status = ask_for_members(ctx, server->root_path, err);
     ERR_clear_error();
     if (status == SL_OK) {
         *out = ctx;
@@ -92,19 +138,20 @@ static sl_status context_create(const char *cert_path, const char *key_path, SSL
     return status;
 }
 
-sl_status tls_server_create(const char *cert_path, const char *key_path, struct tls_server **out,
-                            struct sl_err *err)
+static sl_status server_create(const char *cert_path, const char *key_path, const char *root_path,
+                               struct tls_server **out, struct sl_err *err)
 {
     struct tls_server *server = sl_calloc(1, sizeof *server);
     if (!server) return sl_err_set(err, SL_NOMEM, "TLS: out of memory");
     server->cert_path = sl_strdup(cert_path);
     server->key_path = sl_strdup(key_path);
+    if (root_path) server->root_path = sl_strdup(root_path);
     sl_status status = SL_NOMEM;
-    if (!server->cert_path || !server->key_path) {
+    if (!server->cert_path || !server->key_path || (root_path && !server->root_path)) {
         sl_err_set(err, status, "out of memory");
         goto fail;
     }
-    status = context_create(cert_path, key_path, &server->ctx, err);
+    status = context_create(server, &server->ctx, err);
     if (status != SL_OK) goto fail;
     *out = server;
     return SL_OK;
@@ -114,19 +161,33 @@ fail:
     return status;
 }
 
+sl_status tls_server_create(const char *cert_path, const char *key_path, struct tls_server **out,
+                            struct sl_err *err)
+{
+    return server_create(cert_path, key_path, NULL, out, err);
+}
+
+sl_status tls_server_create_for_grid(const char *cert_path, const char *key_path,
+                                     const char *root_path, struct tls_server **out,
+                                     struct sl_err *err)
+{
+    return server_create(cert_path, key_path, root_path, out, err);
+}
+
 void tls_server_destroy(struct tls_server *server)
 {
     if (!server) return;
     SSL_CTX_free(server->ctx);
     sl_free(server->cert_path);
     sl_free(server->key_path);
+    sl_free(server->root_path);
     sl_free(server);
 }
 
 sl_status tls_server_reload(struct tls_server *server, struct sl_err *err)
 {
     SSL_CTX *fresh = NULL;
-    sl_status status = context_create(server->cert_path, server->key_path, &fresh, err);
+    sl_status status = context_create(server, &fresh, err);
     if (status != SL_OK) {
         sl_err_prefix(err, "TLS");
         return status;
@@ -181,7 +242,16 @@ static long result_of(struct tls_session *session, int rc, enum tls_want *want)
 
 long tls_handshake(struct tls_session *session, enum tls_want *want)
 {
-    return result_of(session, SSL_do_handshake(session->ssl), want);
+    long done = result_of(session, SSL_do_handshake(session->ssl), want);
+    X509 *cert = done > 0 ? SSL_get0_peer_certificate(session->ssl) : NULL;
+    if (!cert) return done;
+    session->has_peer = pki_cert_peer(cert, &session->peer, NULL) == SL_OK;
+    return session->has_peer ? done : -1;
+}
+
+const struct pki_peer *tls_peer(const struct tls_session *session)
+{
+    return session->has_peer ? &session->peer : NULL;
 }
 
 static int int_size(size_t n)
@@ -210,4 +280,15 @@ bool tls_is_http2(const struct tls_session *session)
     unsigned n;
     SSL_get0_alpn_selected(session->ssl, &protocol, &n);
     return n == 2 && memcmp(protocol, "h2", 2) == 0;
+}
+
+/* --- clients --- */
+
+void tls_client_expect(void *ssl_ctx, const struct tls_expected *expected)
+{
+    SSL_CTX *ctx = ssl_ctx;
+    /* No handshake after the first: the caller's struct may be gone by then. */
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, verify_peer, (void *)(uintptr_t)expected);
 }

@@ -1,9 +1,12 @@
 /* tls.h: the server's side of TLS on non-blocking sockets (OpenSSL). TLS 1.2 and 1.3, forward
  * secret AEAD ciphers only, ALPN h2 (preferred) and http/1.1, no renegotiation, no compression.
  * Floor: net.  Thread: the loop's.  Allocates: contexts and sessions; OpenSSL allocates on its own.
- * Invariant: sessions keep the certificate they began with; a reload that fails changes nothing. */
+ * Invariants: sessions keep the certificate they began with; a reload that fails changes nothing.
+ * A client's certificate was checked in this very handshake: nothing is resumed where clients have
+ * certificates. */
 #pragma once
 #include "base/err.h"
+#include "net/pki.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -14,9 +17,15 @@ struct tls_session;
  * not PEM, or the key is not the certificate's; NOMEM. */
 SL_CHECK sl_status tls_server_create(const char *cert_path, const char *key_path,
                                      struct tls_server **out, struct sl_err *err);
+/* As tls_server_create, and asks clients for a certificate. One who has none is served without a
+ * name; one whose certificate is not a member's of the grid with that root (a PEM file) is turned
+ * away in the handshake. */
+SL_CHECK sl_status tls_server_create_for_grid(const char *cert_path, const char *key_path,
+                                              const char *root_path, struct tls_server **out,
+                                              struct sl_err *err);
 void tls_server_destroy(struct tls_server *server); /* NULL is fine; sessions live on */
 
-/* Reads both files again (on SIGHUP); on failure the old ones stay in use. */
+/* Reads its files again (on SIGHUP); on failure the old ones stay in use. */
 SL_CHECK sl_status tls_server_reload(struct tls_server *server, struct sl_err *err);
 
 /* A session on a connected non-blocking socket, which stays the caller's. NOMEM. */
@@ -41,5 +50,19 @@ long tls_write(struct tls_session *session, const void *bytes, size_t n, enum tl
 /* After the handshake: did it choose ALPN "h2"? */
 bool tls_is_http2(const struct tls_session *session);
 
+/* After the handshake: the member on the other side; NULL: a client without a certificate. Lives
+ * as long as the session. */
+const struct pki_peer *tls_peer(const struct tls_session *session);
+
 /* Decrypted bytes that wait in the session although the socket may never be readable again. */
 size_t tls_pending(const struct tls_session *session);
+
+/* Whom a client wants to find at the other end, within a grid whose root is all that it trusts. */
+struct tls_expected {
+    char id[PKI_ID_SIZE]; /* "": any */
+    bool gateway;         /* a gateway */
+};
+
+/* For a client that brings its own SSL_CTX (libcurl): besides the chain, the server's certificate
+ * must be that of the expected member. The struct must outlive the context's handshakes. */
+void tls_client_expect(void *ssl_ctx, const struct tls_expected *expected);

@@ -62,8 +62,10 @@ sl_status node_table_init(struct node_table *table, const struct node_table_conf
     table->unseen = sl_calloc(n * NODE_UNSEEN_MAX, sizeof *table->unseen);
     table->by_model = sl_calloc(n * config->n_models_max, sizeof *table->by_model);
     table->n_by_model = sl_calloc(config->n_models_max, sizeof *table->n_by_model);
+    table->fastest = sl_calloc(config->n_models_max, sizeof *table->fastest);
     if (!table->nodes || !table->hosted || !table->unseen || !table->by_model ||
-        !table->n_by_model || index_heap_init(&table->silence, config->n_nodes_max) != SL_OK ||
+        !table->n_by_model || !table->fastest ||
+        index_heap_init(&table->silence, config->n_nodes_max) != SL_OK ||
         prefix_index_init(&table->prefixes, config->n_prefix_blocks) != SL_OK) {
         node_table_done(table);
         return sl_err_set(err, SL_NOMEM, "no memory for a table of %zu nodes", n);
@@ -78,6 +80,7 @@ void node_table_done(struct node_table *table)
     sl_free(table->unseen);
     sl_free(table->by_model);
     sl_free(table->n_by_model);
+    sl_free(table->fastest);
     index_heap_done(&table->silence);
     prefix_index_done(&table->prefixes);
     *table = (struct node_table){0};
@@ -218,6 +221,23 @@ static void node_forget(struct node_table *table, uint32_t node)
     index_heap_remove(&table->silence, node);
 }
 
+#define FASTEST_FADES 0.01 /* a report: a minute of them brings it near what the others are */
+
+static void take_speed(double *fastest, double tps)
+{
+    if (tps <= 0) return;
+    *fastest = tps > *fastest ? tps : *fastest + FASTEST_FADES * (tps - *fastest);
+}
+
+static void take_speeds(struct node_table *table, const struct node_report *report)
+{
+    for (uint32_t i = 0; i < report->n_hosted; i++) {
+        const struct hosted_load *load = &report->hosted[i];
+        take_speed(&table->fastest[load->model].prefill_tps, load->prefill_tps);
+        take_speed(&table->fastest[load->model].decode_tps, load->decode_tps);
+    }
+}
+
 bool node_table_report(struct node_table *table, const struct node_report *report, int64_t now_ns,
                        bool *out_restarted)
 {
@@ -233,6 +253,7 @@ bool node_table_report(struct node_table *table, const struct node_report *repor
     entry->facts = report->facts;
     entry->health = NODE_ALIVE;
     hosted_replace(table, report->node, report);
+    take_speeds(table, report);
     unseen_settle(table, report->node, report->covers);
     for (uint32_t i = 0; i < report->n_dropped; i++)
         prefix_index_remove(&table->prefixes, report->dropped[i], report->node);
@@ -240,6 +261,16 @@ bool node_table_report(struct node_table *table, const struct node_report *repor
         prefix_index_add(&table->prefixes, report->held[i], report->node);
     index_heap_set(&table->silence, report->node, now_ns + table->config.suspect_ns);
     return true;
+}
+
+void node_table_heard(struct node_table *table, uint32_t node, int64_t now_ns)
+{
+    if (node >= table->config.n_nodes_max) return;
+    struct grid_node *entry = &table->nodes[node];
+    if (entry->health != NODE_ALIVE && entry->health != NODE_SUSPECT) return;
+    entry->heard_ns = now_ns;
+    entry->health = NODE_ALIVE;
+    index_heap_set(&table->silence, node, now_ns + table->config.suspect_ns);
 }
 
 void node_table_gone(struct node_table *table, uint32_t node)

@@ -57,6 +57,7 @@ struct node_facts {
     double rtt_s; /* measured between this gateway and the node */
     double watts_idle, watts_busy;
     double price_kwh;  /* of its electricity */
+    double carbon_kwh; /* grams of CO2 that a kWh of it emits */
     double price_mtok; /* asked for a million tokens, whatever they cost to make */
     double wake_s;     /* its power state: the time until it can work; 0: awake */
 };
@@ -111,6 +112,12 @@ struct node_table_config {
     struct breaker_config breaker;
 };
 
+/* The fastest that a model was of late on any node: what one that has not run it yet is taken for,
+ * so that it is tried, and measured, before others are busy. 0: nobody has measured it. */
+struct model_speed {
+    double prefill_tps, decode_tps;
+};
+
 struct node_table {
     struct node_table_config config;
     struct grid_node *nodes;
@@ -118,7 +125,8 @@ struct node_table {
     struct unseen_send *unseen;  /* [n_nodes_max][NODE_UNSEEN_MAX] */
     uint32_t *by_model;          /* [n_models_max][n_nodes_max]: nodes where it is READY */
     uint32_t *n_by_model;
-    struct index_heap silence; /* ALIVE and SUSPECT nodes, by when that changes */
+    struct model_speed *fastest; /* [n_models_max] */
+    struct index_heap silence;   /* ALIVE and SUSPECT nodes, by when that changes */
     struct prefix_index prefixes;
 };
 
@@ -134,6 +142,9 @@ void node_table_done(struct node_table *table); /* fine for a zeroed one */
  * that whatever ran there is gone. */
 bool node_table_report(struct node_table *table, const struct node_report *report, int64_t now_ns,
                        bool *out_restarted);
+
+/* A word of the node, whatever it was about: it is not silent. A DEAD one needs a report. */
+void node_table_heard(struct node_table *table, uint32_t node, int64_t now_ns);
 
 /* The node is gone for sure: DEAD at once. A report of the same boot does not bring it back. */
 void node_table_gone(struct node_table *table, uint32_t node);

@@ -16,6 +16,7 @@ struct choice {
     struct pick *out;
     struct pick_rows *rows;
     double best;
+    bool any_context; /* the estimate of its tokens counts no more */
     uint32_t n_fits;
     uint32_t seen[PICK_ROWS_MAX]; /* nodes scored already: holders may be drawn again */
     uint32_t n_seen;
@@ -33,7 +34,8 @@ static enum pick_filter filter_of(const struct choice *choice, uint32_t node,
     if ((ask->labels_wanted & ~entry->facts.labels) || (ask->labels_refused & entry->facts.labels))
         return PICK_LABELS;
     uint64_t room = hosted->load.kv_tokens_max;
-    if (room && ask->prompt_tokens + ask->output_tokens > room) return PICK_CONTEXT;
+    if (room && ask->prompt_tokens + ask->output_tokens > room && !choice->any_context)
+        return PICK_CONTEXT;
     if (!breaker_allows(&hosted->breaker, choice->now_ns)) return PICK_BREAKER;
     double places = (double)hosted->load.n_slots + hosted->load.n_queue_max;
     if (hosted->full_until_ns > choice->now_ns || hosted->n_outstanding >= places ||
@@ -141,6 +143,31 @@ static void consider_holders(struct choice *choice)
     for (size_t i = 0; i < n; i++) consider(choice, holders[i]);
 }
 
+static void consider_ready(struct choice *choice, const uint32_t *nodes, uint32_t n)
+{
+    *choice->out = (struct pick){.node = NODE_NONE, .n_ready = n};
+    choice->n_seen = choice->n_fits = 0;
+    if (choice->rows) choice->rows->n = 0;
+    if (n == 0) return;
+    if (choice->policy->rule == POLICY_ROUND_ROBIN) {
+        consider_turn(choice, nodes, n);
+    } else if (n <= choice->policy->n_sample) {
+        consider_all(choice, nodes, n);
+    } else {
+        consider_holders(choice);
+        consider_sample(choice, nodes, n);
+    }
+}
+
+/* Nobody seems to have room for so long a request, now or later. Its tokens are an estimate: it is
+ * for a node to refuse it, with the true numbers, and not for us to let it wait. */
+static bool only_context(const struct pick *pick)
+{
+    return pick->n_filtered[PICK_CONTEXT] > 0 && !pick->n_filtered[PICK_EXCLUDED] &&
+           !pick->n_filtered[PICK_SUSPECT] && !pick->n_filtered[PICK_DUTY] &&
+           !pick->n_filtered[PICK_BREAKER] && !pick->n_filtered[PICK_FULL];
+}
+
 void pick_node(struct node_table *table, const struct policy *policy, const struct pick_ask *ask,
                struct pick_state *state, int64_t now_ns, struct pick *out, struct pick_rows *rows)
 {
@@ -155,16 +182,10 @@ void pick_node(struct node_table *table, const struct policy *policy, const stru
     if (rows) rows->n = 0;
     if (ask->model >= table->config.n_models_max) return;
     const uint32_t *nodes = &table->by_model[(size_t)ask->model * table->config.n_nodes_max];
-    uint32_t n = out->n_ready = table->n_by_model[ask->model];
-    if (n == 0) return;
-    if (policy->rule == POLICY_ROUND_ROBIN) {
-        consider_turn(&choice, nodes, n);
-    } else if (n <= policy->n_sample) {
-        consider_all(&choice, nodes, n);
-    } else {
-        consider_holders(&choice);
-        consider_sample(&choice, nodes, n);
-    }
+    consider_ready(&choice, nodes, table->n_by_model[ask->model]);
+    if (out->node != NODE_NONE || !only_context(out)) return;
+    choice.any_context = true;
+    consider_ready(&choice, nodes, table->n_by_model[ask->model]);
 }
 
 const char *pick_filter_name(enum pick_filter filter)

@@ -13,7 +13,8 @@ enum pick_filter {
     PICK_SUSPECT,  /* not heard of for a while */
     PICK_DUTY,     /* cordoned or draining */
     PICK_LABELS,   /* lacks a label that the request wants, or has one it refuses */
-    PICK_CONTEXT,  /* the request needs more KV room than the node has in all */
+    PICK_CONTEXT,  /* the request is taken to need more KV room than the node has in all, and
+                      others have it; where nobody has, the node itself may judge */
     PICK_BREAKER,  /* the circuit breaker is open */
     PICK_FULL,     /* it refused a moment ago, or its queue must be full by now */
     PICK_FILTER_COUNT

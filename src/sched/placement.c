@@ -21,6 +21,7 @@ struct model {
 
 struct load {
     uint32_t node, model;
+    uint64_t boot;    /* of the node when it was told: another one has forgotten it */
     int64_t until_ns; /* 0: a free place */
 };
 
@@ -74,7 +75,8 @@ sl_status placement_create(const struct placement_config *config, struct placeme
     placement->models = sl_calloc(config->n_models_max, sizeof *placement->models);
     placement->loads = sl_calloc(config->loads_max, sizeof *placement->loads);
     /* A model changes by one replica in a step; making room takes one more. */
-    placement->actions = sl_calloc(2 * (size_t)config->n_models_max, sizeof *placement->actions);
+    placement->actions =
+        sl_calloc((size_t)config->n_models_max + config->loads_max, sizeof *placement->actions);
     if (!placement->models || !placement->loads || !placement->actions) goto fail;
     for (uint32_t i = 0; i < config->n_models_max; i++) {
         placement->models[i].short_ns = placement->models[i].rich_ns = -1;
@@ -148,12 +150,28 @@ static void count_hosted(struct placement *placement, const struct hosted_load *
         model->slots += load->n_slots;
     }
     model->n_coming += is_coming(load->state) && !ours;
-    if (ours && (load->state == SCHED_READY || load->state == SCHED_FAILED)) ours->until_ns = 0;
+    /* One that failed is the node's affair: the next replica is tried elsewhere. */
+    if (ours &&
+        (load->state == SCHED_READY || load->state == SCHED_BACKOFF || load->state == SCHED_FAILED))
+        ours->until_ns = 0;
+}
+
+/* Forgets loads that nothing will come of. */
+static void expire_loads(struct placement *placement, const struct node_table *table)
+{
+    for (uint32_t i = 0; i < placement->config.loads_max; i++) {
+        struct load *load = &placement->loads[i];
+        const struct grid_node *node = &table->nodes[load->node];
+        if (load->until_ns <= placement->now_ns || node->health == NODE_DEAD ||
+            node->boot != load->boot)
+            load->until_ns = 0;
+    }
 }
 
 static void count_all(struct placement *placement, const struct node_table *table,
                       const uint32_t *waiting)
 {
+    expire_loads(placement, table); /* first: what a node shows then counts as its own */
     for (uint32_t i = 0; i < placement->config.n_models_max; i++) {
         struct model *model = &placement->models[i];
         model->n_ready = model->n_coming = model->slots = 0;
@@ -167,9 +185,9 @@ static void count_all(struct placement *placement, const struct node_table *tabl
             count_hosted(placement, &hosted[i].load, node);
     }
     for (uint32_t i = 0; i < placement->config.loads_max; i++) {
-        struct load *load = &placement->loads[i];
-        if (load->until_ns && load->until_ns <= placement->now_ns) load->until_ns = 0;
-        if (load->until_ns) placement->models[load->model].n_coming++;
+        const struct load *load = &placement->loads[i];
+        if (load->until_ns)
+            placement->models[load->model].n_coming += usable(&table->nodes[load->node]);
     }
 }
 
@@ -190,16 +208,28 @@ static bool is_asked_for(const struct model *model)
     return model->n_requests > 0 || model->demand > DEMAND_NONE;
 }
 
+/* Ready somewhere, but on fewer nodes than is wanted while somebody asks for it. */
+static bool is_few(const struct model *model)
+{
+    uint32_t n = model->n_ready + model->n_coming;
+    bool may_grow = !model->what.replicas_max || n < model->what.replicas_max;
+    return model->what.bytes > 0 && n > 0 && n < model->what.replicas_wanted && may_grow &&
+           is_asked_for(model);
+}
+
 static bool is_short(const struct placement *placement, const struct model *model)
 {
     uint32_t n = model->n_ready + model->n_coming;
     if (model->what.bytes == 0 || (model->what.replicas_max && n >= model->what.replicas_max))
         return false;
-    if (n < model->what.replicas_min) return true;
-    if (!is_asked_for(model)) return false;
+    if (n < model->what.replicas_min || is_few(model)) return true;
+    /* Where there is none, past demand alone does not bring it back: somebody had it unloaded, or
+     * nobody needs it any more. */
+    if (n == 0) return model->n_requests > 0;
     /* One that comes is taken to be like those that are there. */
     double slots = model->n_ready ? (double)model->slots * n / model->n_ready : 0;
-    return n == 0 || (model->n_ready && model->demand > placement->config.target * slots);
+    return model->n_ready && is_asked_for(model) &&
+           model->demand > placement->config.target * slots;
 }
 
 /* Would the model do with n_slots less? */
@@ -207,7 +237,8 @@ static bool can_spare(const struct placement *placement, const struct model *mod
                       uint32_t n_slots)
 {
     uint32_t least = model->what.replicas_min;
-    if (is_asked_for(model) && least == 0) least = 1;
+    uint32_t wanted = model->what.replicas_wanted > 1 ? model->what.replicas_wanted : 1;
+    if (is_asked_for(model) && least < wanted) least = wanted;
     if (model->n_coming > 0 || model->n_ready <= least) return false;
     if (!is_asked_for(model)) return true;
     return model->demand <= placement->config.spare * (model->slots - n_slots);
@@ -262,21 +293,31 @@ static double busy(const struct node_table *table, uint32_t node)
     return load;
 }
 
-/* The least busy one with room; of equals the one with the most. */
+static bool holds(const struct placement_model *what, uint32_t node)
+{
+    return !what->holders || (what->holders[node / 64] >> node % 64 & 1);
+}
+
+/* One that has the files, if any has the room; of these the least busy one, and of equals the one
+ * with the most room. */
 static uint32_t node_with_room(const struct placement *placement, const struct node_table *table,
                                uint32_t number)
 {
     uint32_t best = NODE_NONE;
     uint64_t best_bytes = 0;
     double best_busy = 0;
+    bool best_holds = false;
     for (uint32_t node = 0; node < table->config.n_nodes_max; node++) {
         if (!may_host(placement, table, node, number)) continue;
         uint64_t bytes = free_bytes(placement, table, node);
         double load = busy(table, node);
-        if (bytes < placement->models[number].what.bytes) continue;
-        if (best != NODE_NONE && (load > best_busy || (load == best_busy && bytes <= best_bytes)))
+        bool has_files = holds(&placement->models[number].what, node);
+        if (bytes < placement->models[number].what.bytes || (best_holds && !has_files)) continue;
+        if (best != NODE_NONE && has_files == best_holds &&
+            (load > best_busy || (load == best_busy && bytes <= best_bytes)))
             continue;
         best = node;
+        best_holds = has_files;
         best_bytes = bytes;
         best_busy = load;
     }
@@ -298,29 +339,60 @@ static void unload(struct placement *placement, const struct hosted_load *load, 
     act(placement, PLACEMENT_UNLOAD, node, load->model);
 }
 
-/* Takes away what others can spare where the model would fit then; it loads when the memory is
- * back. / */
+/* Ready nowhere, on its way nowhere, and waited for: that cannot wait. */
+static bool is_urgent(const struct model *model)
+{
+    return model->what.bytes > 0 && model->n_requests > 0 && model->n_ready + model->n_coming == 0;
+}
+
+/* May this replica go for one that needs its room? Nobody uses an idle model; one that others wait
+ * for and that is ready nowhere comes before it, even if it was used a minute ago. */
+static bool may_go(const struct placement *placement, const struct hosted_load *load, bool urgent)
+{
+    if (load->model >= placement->config.n_models_max || load->state != SCHED_READY) return false;
+    const struct model *model = &placement->models[load->model];
+    if (settled(placement, model) && can_spare(placement, model, load->n_slots)) return true;
+    return urgent && model->n_requests == 0 && model->n_ready > model->what.replicas_min &&
+           placement->now_ns - model->changed_ns >= placement->config.up_after_ns;
+}
+
+/* How many replicas have to go from the node so that `need` more bytes fit; 0: it cannot be. */
+static uint32_t n_to_go(const struct placement *placement, const struct node_table *table,
+                        uint32_t node, uint64_t need, bool urgent)
+{
+    const struct hosted_model *hosted = &table->hosted[(size_t)node * table->config.n_hosted_max];
+    uint64_t room = free_bytes(placement, table, node);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < table->nodes[node].n_hosted && room < need; i++) {
+        if (!may_go(placement, &hosted[i].load, urgent)) continue;
+        room += placement->models[hosted[i].load.model].what.bytes;
+        n++;
+    }
+    return room < need ? 0 : n;
+}
+
+/* Takes away what others can spare, on the node where the fewest have to go; the model loads when
+ * the memory is back. */
 static void make_room(struct placement *placement, const struct node_table *table, uint32_t number)
 {
-    uint64_t need = placement->models[number].what.bytes;
+    struct model *model = &placement->models[number];
+    bool urgent = is_urgent(model);
+    uint32_t best = NODE_NONE, fewest = UINT32_MAX;
     for (uint32_t node = 0; node < table->config.n_nodes_max; node++) {
         if (!may_host(placement, table, node, number)) continue;
-        const struct hosted_model *hosted =
-            &table->hosted[(size_t)node * table->config.n_hosted_max];
-        uint64_t room = free_bytes(placement, table, node);
-        for (uint32_t i = 0; i < table->nodes[node].n_hosted; i++) {
-            const struct hosted_load *load = &hosted[i].load;
-            if (load->model >= placement->config.n_models_max) continue;
-            const struct model *other = &placement->models[load->model];
-            if (load->state != SCHED_READY || !settled(placement, other) ||
-                room + other->what.bytes < need || !can_spare(placement, other, load->n_slots))
-                continue;
-            unload(placement, load, node);
-            placement->models[number].room_ns =
-                placement->now_ns + placement->config.load_timeout_ns;
-            return;
-        }
+        uint32_t n = n_to_go(placement, table, node, model->what.bytes, urgent);
+        if (n == 0 || n >= fewest) continue;
+        best = node;
+        fewest = n;
     }
+    if (best == NODE_NONE) return;
+    const struct hosted_model *hosted = &table->hosted[(size_t)best * table->config.n_hosted_max];
+    for (uint32_t i = 0; fewest > 0; i++) {
+        if (!may_go(placement, &hosted[i].load, urgent)) continue;
+        unload(placement, &hosted[i].load, best);
+        fewest--;
+    }
+    model->room_ns = placement->now_ns + placement->config.load_timeout_ns;
 }
 
 static void add_replica(struct placement *placement, const struct node_table *table,
@@ -337,7 +409,8 @@ static void add_replica(struct placement *placement, const struct node_table *ta
         return;
     }
     placement->models[number].room_ns = 0;
-    *free_one = (struct load){node, number, placement->now_ns + placement->config.load_timeout_ns};
+    *free_one = (struct load){node, number, table->nodes[node].boot,
+                              placement->now_ns + placement->config.load_timeout_ns};
     placement->models[number].n_coming++;
     act(placement, PLACEMENT_LOAD, node, number);
 }
@@ -378,8 +451,13 @@ static void review(struct placement *placement, const struct node_table *table, 
     model->short_ns = since(is_short(placement, model), model->short_ns, now_ns);
     model->rich_ns = since(rich, model->rich_ns, now_ns);
     bool none = model->n_ready + model->n_coming == 0;
+    for (uint32_t n = UINT32_MAX; is_few(model) && model->n_coming != n;) {
+        n = model->n_coming;
+        add_replica(placement, table, number);
+    }
     if (model->short_ns >= 0 &&
-        (none || (now_ns - model->short_ns >= config->up_after_ns && settled(placement, model))))
+        (none || (!is_few(model) && now_ns - model->short_ns >= config->up_after_ns &&
+                  settled(placement, model))))
         add_replica(placement, table, number);
     else if (model->rich_ns >= 0 && now_ns - model->rich_ns >= config->down_after_ns &&
              settled(placement, model))
@@ -397,6 +475,9 @@ void placement_step(struct placement *placement, const struct node_table *table,
     smooth(placement, passed_ns);
     uint32_t n = placement->config.n_models_max;
     if (n > table->config.n_models_max) n = table->config.n_models_max;
+    /* What cannot wait takes the free places first. */
+    for (uint32_t i = 0; i < n; i++)
+        if (is_urgent(&placement->models[i])) add_replica(placement, table, i);
     for (uint32_t i = 0; i < n; i++) review(placement, table, i);
     *out_actions = placement->actions;
     *out_n = placement->n_actions;

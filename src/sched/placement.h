@@ -2,9 +2,11 @@
  * decides and never acts: the shell tells nodes to load and unload, and their reports show it
  * done.
  * Floor: sched.  Thread: one.  Allocates: placement_create only.
- * Invariants: a model that is wanted keeps its last ready replica; a replica is unloaded only
- * when the others suffice without it; at most loads_max loads are under way; after a change a
- * model rests for settle_ns. The same inputs with the same times give the same actions. */
+ * Invariants: a model that has requests keeps its last ready replica; a replica is unloaded only
+ * when the others suffice without it; one that is waited for and ready nowhere is loaded in the
+ * next step if a node has room; the models of a node never exceed its memory; at most loads_max
+ * loads are under way; after a change a model rests for settle_ns, except that what nobody uses
+ * gives way to what is ready nowhere. The same inputs with the same times give the same actions. */
 #pragma once
 #include "sched/node_table.h"
 
@@ -14,7 +16,13 @@ struct placement_model {
     uint64_t bytes;  /* of memory on a node; 0: not in the catalogue */
     uint32_t engine; /* bit of node_facts.engines that it needs; 0: any */
     uint64_t labels_wanted;
+    /* A bit for each node that has its files, which loads faster than one that must fetch them;
+     * [n_nodes_max / 64, up], the caller's; NULL: all have. */
+    const uint64_t *holders;
     uint32_t replicas_min, replicas_max; /* min 0: unloaded when nobody asks; max 0: no limit */
+    /* As many, where there is room, as long as it is asked for: so that a node's death costs no
+     * load. Without waiting for up_after_ns and settle_ns. 0 is the same as 1. */
+    uint32_t replicas_wanted;
 };
 
 enum placement_action_kind { PLACEMENT_LOAD, PLACEMENT_UNLOAD };

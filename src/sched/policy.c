@@ -26,8 +26,14 @@ static const struct policy presets[] = {
     {.name = "latency-first",
      .weight = {[SCORE_WAIT] = 1, [SCORE_COMPUTE] = 1, [SCORE_PREFIX] = 1, [SCORE_NETWORK] = 10}},
     {.name = "energy-first",
+     .weight = {[SCORE_WAIT] = 0.2,
+                [SCORE_PREFIX] = 0.2,
+                [SCORE_LOAD] = 0.05,
+                [SCORE_ENERGY] = 10,
+                [SCORE_CARBON] = 50}},
+    {.name = "carbon-first",
      .weight =
-         {[SCORE_WAIT] = 0.2, [SCORE_PREFIX] = 0.2, [SCORE_LOAD] = 0.05, [SCORE_ENERGY] = 10}},
+         {[SCORE_WAIT] = 0.2, [SCORE_PREFIX] = 0.2, [SCORE_LOAD] = 0.05, [SCORE_CARBON] = 100}},
     {.name = "round-robin", .rule = POLICY_ROUND_ROBIN},
     {.name = "least-connections", .rule = POLICY_LEAST_CONNECTIONS},
     {.name = "random", .rule = POLICY_RANDOM},
@@ -43,7 +49,7 @@ const char *policy_preset_name(size_t i)
 const char *score_part_name(enum score_part part)
 {
     static const char *const names[] = {"wait", "compute", "prefix", "decode", "network",
-                                        "kv",   "load",    "energy", "price"};
+                                        "kv",   "load",    "energy", "price",  "carbon"};
     return (unsigned)part < SCORE_PART_COUNT ? names[part] : "?";
 }
 
@@ -86,7 +92,7 @@ static sl_status setting_parse(const char *text, size_t n, struct policy *policy
     }
     return sl_err_set(err, SL_INVALID,
                       "%.*s: parts are wait, compute, prefix, decode, network, kv, load, energy, "
-                      "price, and sample",
+                      "price, carbon, and sample",
                       (int)n_name, text);
 }
 

@@ -16,6 +16,7 @@ enum score_part {
     SCORE_LOAD,    /* requests by slots: 1 is a full machine */
     SCORE_ENERGY,  /* kJ, modelled */
     SCORE_PRICE,   /* hundredths of the currency of price_kwh and price_mtok */
+    SCORE_CARBON,  /* g of CO2, modelled */
     SCORE_PART_COUNT
 };
 

@@ -310,6 +310,7 @@ static void on_stale(struct router *router, const struct router_event *event)
 static void on_attempt_event(struct router *router, const struct router_event *event)
 {
     uint32_t index = request_find(router, event->request);
+    node_table_heard(&router->nodes, event->node, router->now_ns);
     struct attempt *attempt =
         index == INDEX_NONE ? NULL : router_attempt(&router->requests[index], event->attempt);
     if (!attempt || attempt->node != event->node) {
@@ -383,6 +384,10 @@ static sl_status on_event(struct router *router, const struct router_event *even
         if (event->node >= router->config.table.n_nodes_max) return SL_INVALID;
         node_table_gone(&router->nodes, event->node);
         on_node_lost(router, event->node);
+        return SL_OK;
+    case ROUTER_HEARD:
+        if (event->node >= router->config.table.n_nodes_max) return SL_INVALID;
+        node_table_heard(&router->nodes, event->node, router->now_ns);
         return SL_OK;
     case ROUTER_TICK: return SL_OK;
     default: return SL_INVALID;

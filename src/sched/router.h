@@ -26,6 +26,7 @@ enum router_event_kind {
     ROUTER_FINISHED,  /* attempt, n_tokens: the answer is complete */
     ROUTER_REPORT,    /* report: telemetry of a node */
     ROUTER_NODE_GONE, /* node: it is dead for sure */
+    ROUTER_HEARD,     /* node: any word of it, so it lives; as are words about attempts */
     ROUTER_TICK,      /* nothing happened but time */
     ROUTER_EVENT_KIND_COUNT
 };
@@ -123,6 +124,9 @@ struct router_totals {
     uint64_t n_hedged, n_hedges_won, n_stale_reports;                   /* ever */
 };
 void router_get_totals(const struct router *router, struct router_totals *out);
+
+/* Requests for the model that no node has; 0 for an unknown one. What placement_step waits on. */
+uint32_t router_pending(const struct router *router, uint32_t model);
 
 /* What is known of the nodes; changes with every step. */
 const struct node_table *router_nodes(const struct router *router);

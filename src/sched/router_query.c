@@ -6,6 +6,11 @@ void router_get_totals(const struct router *router, struct router_totals *out)
     *out = router->totals;
 }
 
+uint32_t router_pending(const struct router *router, uint32_t model)
+{
+    return model < router->config.table.n_models_max ? router->models[model].n_pending : 0;
+}
+
 const struct node_table *router_nodes(const struct router *router)
 {
     return &router->nodes;
@@ -34,8 +39,9 @@ void router_explain_ask(struct router *router, const struct pick_ask *ask, int64
 
 const char *router_event_name(enum router_event_kind kind)
 {
-    static const char *const names[] = {"SUBMIT", "CANCEL",   "ACCEPTED", "REFUSED",   "FAILED",
-                                        "TOKENS", "FINISHED", "REPORT",   "NODE_GONE", "TICK"};
+    static const char *const names[] = {"SUBMIT",    "CANCEL", "ACCEPTED", "REFUSED",
+                                        "FAILED",    "TOKENS", "FINISHED", "REPORT",
+                                        "NODE_GONE", "HEARD",  "TICK"};
     return (unsigned)kind < ROUTER_EVENT_KIND_COUNT ? names[kind] : "?";
 }
 

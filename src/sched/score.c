@@ -2,8 +2,7 @@
 #include "sched/score.h"
 
 #define NS_PER_S 1e9
-/* Speeds of a model nobody has measured yet: those of a modest CPU, so that it is tried, not
- * flooded. */
+/* Speeds of a model that no node has measured yet: those of a modest CPU. */
 #define PREFILL_TPS_UNKNOWN 200.0
 #define DECODE_TPS_UNKNOWN 10.0
 
@@ -11,11 +10,20 @@ struct speeds {
     double prefill_tps, decode_tps, service_s;
 };
 
-static struct speeds speeds_of(const struct hosted_load *load, const struct pick_ask *ask)
+/* The node's own, or else that of the fastest. */
+static double known_speed(double own, double fastest, double unknown)
 {
+    if (own > 0) return own;
+    return fastest > 0 ? fastest : unknown;
+}
+
+static struct speeds speeds_of(const struct node_table *table, const struct hosted_load *load,
+                               const struct pick_ask *ask)
+{
+    const struct model_speed *fastest = &table->fastest[ask->model];
     struct speeds speeds = {
-        .prefill_tps = load->prefill_tps > 0 ? load->prefill_tps : PREFILL_TPS_UNKNOWN,
-        .decode_tps = load->decode_tps > 0 ? load->decode_tps : DECODE_TPS_UNKNOWN,
+        .prefill_tps = known_speed(load->prefill_tps, fastest->prefill_tps, PREFILL_TPS_UNKNOWN),
+        .decode_tps = known_speed(load->decode_tps, fastest->decode_tps, DECODE_TPS_UNKNOWN),
         .service_s = load->service_s,
     };
     if (speeds.service_s <= 0)
@@ -76,7 +84,7 @@ void score_node(const struct node_table *table, const struct hosted_model *hoste
                 const struct pick_ask *ask, int64_t now_ns, struct pick_row *row)
 {
     const struct grid_node *node = &table->nodes[row->node];
-    struct speeds speeds = speeds_of(&hosted->load, ask);
+    struct speeds speeds = speeds_of(table, &hosted->load, ask);
     double age_s = (double)(now_ns - node->heard_ns) / NS_PER_S;
     uint64_t cached =
         ask->block_tokens *
@@ -100,6 +108,7 @@ void score_node(const struct node_table *table, const struct hosted_model *hoste
     part[SCORE_ENERGY] = energy / 1000;
     part[SCORE_PRICE] = 100 * (energy / JOULES_PER_KWH * node->facts.price_kwh +
                                need / 1e6 * node->facts.price_mtok);
+    part[SCORE_CARBON] = energy / JOULES_PER_KWH * node->facts.carbon_kwh;
     row->first_token_s =
         part[SCORE_WAIT] + part[SCORE_COMPUTE] + part[SCORE_PREFIX] + part[SCORE_NETWORK];
 }

@@ -5,9 +5,7 @@
 #include "sched/sim_int.h"
 
 #include <assert.h>
-#include <math.h>
 
-#define STREAM_JITTER 101
 #define STREAM_PHASE 102
 
 void sim_config_default(struct sim_config *config)
@@ -31,144 +29,6 @@ const char *sim_failure_name(enum sim_failure_kind kind)
     return (unsigned)kind < SIM_FAILURE_KIND_COUNT ? names[kind] : "?";
 }
 
-/* --- what makes sense --- */
-
-static bool above(double value, double least)
-{
-    return isfinite(value) && value > least;
-}
-
-static sl_status node_check(const struct sim_config *config, const struct sim_node *node,
-                            struct sl_err *err)
-{
-    if (node->n_slots == 0 || node->n_slots > 4096 || node->n_queue == 0 || node->n_queue > 65536)
-        return sl_err_set(err, SL_INVALID, "node %s: slots: 1 to 4096; queue: 1 to 65536",
-                          node->name);
-    if (!above(node->prefill_tps, 0) || !above(node->decode_tps, 0) ||
-        !above(node->decode_full_tps, 0) || node->prefill_chunk == 0 || node->kv_tokens < 2 ||
-        node->kv_tokens > UINT32_MAX || node->cache_tokens > UINT32_MAX)
-        return sl_err_set(err, SL_INVALID,
-                          "node %s: speeds, prefill chunk and KV tokens have to be above 0",
-                          node->name);
-    /* More streams never make a step shorter. */
-    if (node->n_slots / node->decode_full_tps < 1 / node->decode_tps * 0.999)
-        return sl_err_set(err, SL_INVALID, "node %s: decode_full: at most slots times decode (%g)",
-                          node->name, node->n_slots * node->decode_tps);
-    if (!above(node->rtt_s, -1e-12) || !above(node->jitter_s, -1e-12) ||
-        !above(node->watts_idle, -1e-12) || !above(node->watts_busy, node->watts_idle - 1e-12))
-        return sl_err_set(err, SL_INVALID, "node %s: rtt, jitter and watts: not below 0",
-                          node->name);
-    if (node->n_models == 0 || node->n_models > SIM_NODE_MODELS_MAX)
-        return sl_err_set(err, SL_INVALID, "node %s: 1 to %d models", node->name,
-                          SIM_NODE_MODELS_MAX);
-    for (uint32_t i = 0; i < node->n_models; i++)
-        if (node->models[i] >= config->n_models)
-            return sl_err_set(err, SL_INVALID, "node %s: no such model", node->name);
-    return SL_OK;
-}
-
-static sl_status failure_check(const struct sim_config *config, const struct sim_failure *failure,
-                               struct sl_err *err)
-{
-    if ((unsigned)failure->kind >= SIM_FAILURE_KIND_COUNT || failure->node >= config->n_nodes ||
-        !above(failure->at_s, -1e-12) || !above(failure->for_s, 0) || failure->at_s > 1e9 ||
-        failure->for_s > 1e9)
-        return sl_err_set(err, SL_INVALID, "a failure needs a node, a time and a duration above 0");
-    if (failure->kind == SIM_SLOW && !above(failure->factor, 0))
-        return sl_err_set(err, SL_INVALID, "a slow node needs a factor above 0");
-    if (failure->gateway >= (int32_t)config->n_gateways)
-        return sl_err_set(err, SL_INVALID, "a partition from gateway %d: there are %u",
-                          failure->gateway, config->n_gateways);
-    return SL_OK;
-}
-
-static sl_status config_check(const struct sim_config *config, const struct sim_trace *trace,
-                              struct sl_err *err)
-{
-    if (config->n_nodes == 0 || config->n_nodes > SIM_NODES_LIMIT)
-        return sl_err_set(err, SL_INVALID, "nodes: 1 to %d", SIM_NODES_LIMIT);
-    if (config->n_models == 0 || config->n_models > SIM_MODELS_LIMIT)
-        return sl_err_set(err, SL_INVALID, "models: 1 to %d", SIM_MODELS_LIMIT);
-    if (config->n_gateways == 0 || config->n_gateways > SIM_GATEWAYS_LIMIT)
-        return sl_err_set(err, SL_INVALID, "gateways: 1 to %d", SIM_GATEWAYS_LIMIT);
-    if (config->n_failures > SIM_FAILURES_LIMIT)
-        return sl_err_set(err, SL_INVALID, "failures: at most %d", SIM_FAILURES_LIMIT);
-    if (!above(config->telemetry_s, 0) || !above(config->gone_s, -1e-12))
-        return sl_err_set(err, SL_INVALID, "telemetry: above 0 s");
-    if (trace->n == 0 || trace->n > SIM_REQUESTS_LIMIT)
-        return sl_err_set(err, SL_INVALID, "the trace: 1 to %d requests", SIM_REQUESTS_LIMIT);
-    for (size_t i = 0; i < trace->n; i++)
-        if (trace->requests[i].model >= config->n_models || trace->requests[i].output_tokens == 0 ||
-            trace->requests[i].prompt_tokens == 0 || trace->requests[i].arrival_ns < 0)
-            return sl_err_set(err, SL_INVALID, "request %zu: no such model, or no tokens", i);
-    for (uint32_t i = 0; i < config->n_nodes; i++) {
-        sl_status status = node_check(config, &config->nodes[i], err);
-        if (status != SL_OK) return status;
-    }
-    for (uint32_t i = 0; i < config->n_failures; i++) {
-        sl_status status = failure_check(config, &config->failures[i], err);
-        if (status != SL_OK) return status;
-    }
-    return SL_OK;
-}
-
-/* --- the network --- */
-
-bool sim_way(struct sim *sim, uint32_t node, uint32_t gateway, bool to_node, int64_t *out_ns)
-{
-    struct sim_machine *machine = &sim->machines[node];
-    if (machine->cut >> gateway & 1) return false;
-    double lot = sl_rng_uniform(sim->config->seed, STREAM_JITTER, sim->n_draws++);
-    double way_s = (machine->spec->rtt_s + machine->spec->jitter_s * lot) / 2;
-    int64_t at_ns = sim->now_ns + (int64_t)(way_s * SIM_NS_PER_S);
-    int64_t *last_ns = &machine->arrives_ns[gateway * 2 + to_node];
-    if (at_ns < *last_ns) at_ns = *last_ns;
-    *out_ns = *last_ns = at_ns;
-    return true;
-}
-
-/* --- failures --- */
-
-static void fail(struct sim *sim, uint32_t number)
-{
-    const struct sim_failure *failure = &sim->config->failures[number];
-    struct sim_machine *machine = &sim->machines[failure->node];
-    switch (failure->kind) {
-    case SIM_CRASH: sim_machine_crash(sim, failure->node); break;
-    case SIM_SLOW:
-        machine->speed *= failure->factor;
-        sim_engine_interrupt(sim, failure->node);
-        break;
-    case SIM_PARTITION:
-        machine->cut |= failure->gateway < 0 ? UINT32_MAX : UINT32_C(1) << failure->gateway;
-        break;
-    default: break;
-    }
-}
-
-static void heal(struct sim *sim, uint32_t number)
-{
-    const struct sim_failure *failure = &sim->config->failures[number];
-    struct sim_machine *machine = &sim->machines[failure->node];
-    switch (failure->kind) {
-    case SIM_CRASH: sim_machine_recover(sim, failure->node); break;
-    case SIM_SLOW: machine->speed /= failure->factor; break;
-    case SIM_PARTITION:
-        machine->cut &= failure->gateway < 0 ? 0 : ~(UINT32_C(1) << failure->gateway);
-        break;
-    default: break;
-    }
-}
-
-/* The bus has noticed that the node's connection is gone. */
-static void gone(struct sim *sim, const struct sim_event *event)
-{
-    if (sim->machines[event->node].boot != event->value) return;
-    for (uint32_t g = 0; g < sim->n_gateways; g++)
-        sim_gateway_step(sim, g,
-                         &(struct router_event){.kind = ROUTER_NODE_GONE, .node = event->node});
-}
-
 /* --- the run --- */
 
 static void sample(struct sim *sim)
@@ -177,6 +37,9 @@ static void sample(struct sim *sim)
     uint32_t n = 0;
     for (uint32_t i = 0; i < sim->config->n_nodes; i++) {
         const struct sim_machine *machine = &sim->machines[i];
+        sim_energy_charge(sim, i);
+        for (uint32_t k = 0; k < machine->n_places; k++)
+            sim->models[machine->places[k].model].replicas += machine->places[k].ready;
         if (!machine->alive) continue;
         double load = (double)machine->n_jobs / machine->spec->n_slots;
         if (load > most) most = load;
@@ -190,7 +53,7 @@ static void sample(struct sim *sim)
 static void again(struct sim *sim, const struct sim_event *event)
 {
     struct sim_event next = *event;
-    next.at_ns += (int64_t)(sim->config->telemetry_s * SIM_NS_PER_S);
+    next.at_ns += sim_ns(sim->config->telemetry_s);
     sim_queue_push(&sim->queue, next);
 }
 
@@ -217,8 +80,15 @@ static void happen(struct sim *sim, const struct sim_event *event)
         break;
     case SIM_STEP: sim_engine_step(sim, event); break;
     case SIM_LOADED: sim_machine_loaded(sim, event); break;
+    case SIM_UNLOADED: sim_machine_unloaded(sim, event); break;
+    case SIM_PLACE:
+        sim_place_step(sim);
+        again(sim, event);
+        break;
+    case SIM_CONTROL: sim_machine_control(sim, event); break;
     case SIM_NODE_WAKE: sim_machine_wake(sim, event); break;
     case SIM_ROUTER_WAKE: sim_gateway_wake(sim, event); break;
+    case SIM_HELLO: sim_machine_hello(sim, event->node); break;
     case SIM_TELEMETRY:
         sim_machine_telemetry(sim, event->node);
         again(sim, event);
@@ -227,9 +97,9 @@ static void happen(struct sim *sim, const struct sim_event *event)
         sample(sim);
         again(sim, event);
         break;
-    case SIM_FAIL: fail(sim, event->request); break;
-    case SIM_HEAL: heal(sim, event->request); break;
-    case SIM_GONE: gone(sim, event); break;
+    case SIM_FAIL: sim_fail(sim, event); break;
+    case SIM_HEAL: sim_heal(sim, event); break;
+    case SIM_GONE: sim_gone(sim, event); break;
     }
 }
 
@@ -239,10 +109,11 @@ static sl_status sim_allocate(struct sim *sim, struct sl_err *err)
     sim->machines = sl_calloc(config->n_nodes, sizeof *sim->machines);
     sim->gateways = sl_calloc(config->n_gateways, sizeof *sim->gateways);
     sim->outcomes = sl_calloc(sim->trace->n, sizeof *sim->outcomes);
-    if (!sim->machines || !sim->gateways || !sim->outcomes)
+    sim->models = sl_calloc(config->n_models, sizeof *sim->models);
+    if (!sim->machines || !sim->gateways || !sim->outcomes || !sim->models)
         return sl_err_set(err, SL_NOMEM, "no memory for %u nodes", config->n_nodes);
     sim->n_gateways = config->n_gateways;
-    sl_status status = SL_OK;
+    sl_status status = sim_place_init(sim, err);
     for (uint32_t i = 0; i < config->n_gateways && status == SL_OK; i++)
         status = sim_gateway_init(sim, i, err);
     for (uint32_t i = 0; i < config->n_nodes && status == SL_OK; i++)
@@ -262,21 +133,14 @@ static void sim_begin(struct sim *sim)
     sim->output_expected =
         config->output_expected ? config->output_expected : n_tokens / sim->trace->n + 1;
     for (uint32_t i = 0; i < config->n_nodes; i++) {
-        /* The first report comes at once, the others at each node's own phase. */
+        /* The first report is there at once, the others come at each node's own phase. */
+        sim_queue_push(&sim->queue, (struct sim_event){.kind = SIM_HELLO, .node = i});
         double phase = sl_rng_uniform(config->seed, STREAM_PHASE, i) * config->telemetry_s;
-        sim_queue_push(&sim->queue, (struct sim_event){.at_ns = (int64_t)(phase * SIM_NS_PER_S),
-                                                       .kind = SIM_TELEMETRY,
-                                                       .node = i});
+        sim_queue_push(&sim->queue, (struct sim_event){
+                                        .at_ns = sim_ns(phase), .kind = SIM_TELEMETRY, .node = i});
     }
-    for (uint32_t i = 0; i < config->n_failures; i++) {
-        const struct sim_failure *failure = &config->failures[i];
-        struct sim_event event = {
-            .at_ns = (int64_t)(failure->at_s * SIM_NS_PER_S), .kind = SIM_FAIL, .request = i};
-        sim_queue_push(&sim->queue, event);
-        event.at_ns += (int64_t)(failure->for_s * SIM_NS_PER_S);
-        event.kind = SIM_HEAL;
-        sim_queue_push(&sim->queue, event);
-    }
+    sim_failures_begin(sim);
+    if (sim->placement) sim_queue_push(&sim->queue, (struct sim_event){.kind = SIM_PLACE});
     sim_queue_push(&sim->queue, (struct sim_event){.kind = SIM_SAMPLE});
     sim_queue_push(&sim->queue, (struct sim_event){.at_ns = sim->trace->requests[0].arrival_ns,
                                                    .kind = SIM_ARRIVAL});
@@ -286,6 +150,10 @@ static sl_status sim_loop(struct sim *sim, struct sl_err *err)
 {
     struct sim_event event;
     while (sim->n_ended < sim->trace->n && sim_queue_pop(&sim->queue, &event)) {
+        if (event.at_ns > SIM_END_NS) {
+            sim_snapshot_release(event.snapshot);
+            return sl_err_set(err, SL_LIMIT, "after 73 years it was not over");
+        }
         sim->now_ns = event.at_ns;
         happen(sim, &event);
         if (sim->queue.failed) return sl_err_set(err, SL_NOMEM, "no memory for events");
@@ -305,6 +173,10 @@ static void sim_done(struct sim *sim)
     sl_free(sim->machines);
     sl_free(sim->gateways);
     sl_free(sim->outcomes);
+    sl_free(sim->models);
+    sl_free(sim->waiting);
+    sl_free(sim->holders);
+    placement_destroy(sim->placement);
     sim_queue_done(&sim->queue);
 }
 
@@ -313,7 +185,7 @@ sl_status sim_run(const struct sim_config *config, const struct sim_trace *trace
 {
     struct sim sim = {.config = config, .trace = trace};
     *out = (struct sim_result){0};
-    sl_status status = config_check(config, trace, err);
+    sl_status status = sim_check(config, trace, err);
     if (status != SL_OK) return status;
     status = sim_allocate(&sim, err);
     if (status == SL_OK) {

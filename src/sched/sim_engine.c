@@ -1,6 +1,7 @@
 /* sim_engine.c: a simulated machine's batch. Every step gives each decoding stream a token and
- * computes up to prefill_chunk tokens of the oldest unfinished prompt. Equal steps are taken
- * together, so that an hour of a machine costs events for what changes, not for every token. */
+ * computes up to prefill_chunk tokens of the oldest unfinished prompt, or of several. Equal steps
+ * are taken together, so that an hour of a machine costs events for what changes, not for every
+ * token. */
 #include "sched/sim_int.h"
 
 #define MEASURE_SHARE 0.2 /* of a new measurement in the mean */
@@ -20,20 +21,42 @@ static void measure(double *mean, double value)
     *mean += (value - *mean) * MEASURE_SHARE;
 }
 
-static uint64_t kv_need(const struct sim *sim, const struct sim_job *job)
+/* Tokens whose keys and values a running job has, or will have when its prompt is computed. */
+static uint64_t kv_of(const struct sim *sim, const struct sim_job *job)
 {
-    const struct sim_request *request = request_of(sim, job);
-    return (uint64_t)request->prompt_tokens + request->output_tokens;
+    return (uint64_t)request_of(sim, job)->prompt_tokens + job->n_done;
+}
+
+static bool runs(const struct sim_job *job)
+{
+    return job->state == JOB_PREFILL || job->state == JOB_DECODE;
 }
 
 /* --- the batch --- */
 
+static double line_through(double x, struct sim_step a, struct sim_step b)
+{
+    double share = b.n_streams > a.n_streams ? (x - a.n_streams) / (b.n_streams - a.n_streams) : 0;
+    return a.seconds + share * (b.seconds - a.seconds);
+}
+
+/* Beyond the last measured point its line goes on. */
+static double measured_step_s(const struct sim_node *spec, uint32_t n_streams)
+{
+    const struct sim_step *steps = spec->steps;
+    uint32_t i = 1;
+    if (spec->n_steps == 1) return steps[0].seconds;
+    while (i + 1 < spec->n_steps && steps[i].n_streams < n_streams) i++;
+    return line_through(n_streams, steps[i - 1], steps[i]);
+}
+
 static double decode_step_s(const struct sim_node *spec, uint32_t n_streams)
 {
-    if (n_streams == 0) return 0;
-    double first = 1 / spec->decode_tps, full = spec->n_slots / spec->decode_full_tps;
-    double each = spec->n_slots > 1 ? (full - first) / (spec->n_slots - 1) : 0;
-    return first + each * (n_streams - 1);
+    if (n_streams == 0) return spec->prefill_fixed_s;
+    if (spec->n_steps) return measured_step_s(spec, n_streams);
+    struct sim_step first = {1, 1 / spec->decode_tps};
+    struct sim_step full = {spec->n_slots, spec->n_slots / spec->decode_full_tps};
+    return line_through(n_streams, first, full);
 }
 
 static void apply(struct sim_machine *machine, int64_t n_steps)
@@ -41,14 +64,12 @@ static void apply(struct sim_machine *machine, int64_t n_steps)
     struct sim_span *span = &machine->span;
     for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
         struct sim_job *job = &machine->jobs[i];
+        if (job->state == JOB_PREFILL) job->prefill_left -= (uint32_t)n_steps * job->n_planned;
         if (job->state != JOB_DECODE) continue;
         job->n_done += (uint32_t)n_steps;
         machine->result.decode_tokens += (uint64_t)n_steps;
     }
-    if (span->chunk) {
-        machine->jobs[span->prefill].prefill_left -= (uint32_t)n_steps * span->chunk;
-        machine->result.prefill_tokens += (uint64_t)n_steps * span->chunk;
-    }
+    machine->result.prefill_tokens += (uint64_t)n_steps * span->chunk;
     machine->result.busy_s += (double)(n_steps * span->step_ns) / SIM_NS_PER_S;
     span->start_ns += n_steps * span->step_ns;
     span->n_steps -= n_steps;
@@ -64,75 +85,147 @@ static void schedule(struct sim *sim, uint32_t number)
                                       .value = ++span->epoch});
 }
 
-static struct sim_job *oldest(struct sim_machine *machine, enum sim_job_state state)
+/* The one dispatched first, of those dispatched after number `since`. */
+static struct sim_job *oldest(struct sim_machine *machine, enum sim_job_state state, uint64_t since)
 {
     struct sim_job *best = NULL;
     for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
         struct sim_job *job = &machine->jobs[i];
-        if (job->state == state && (!best || job->order < best->order)) best = job;
+        if (job->state == state && job->order > since && (!best || job->order < best->order))
+            best = job;
     }
     return best;
 }
 
-static void admit_blocked(struct sim *sim, struct sim_machine *machine)
+static void kv_count(const struct sim *sim, struct sim_machine *machine, uint32_t *out_n_running)
 {
-    struct sim_job *job;
-    while ((job = oldest(machine, JOB_BLOCKED))) {
-        uint64_t need = kv_need(sim, job);
-        if (machine->kv_used + need > machine->spec->kv_tokens) return;
-        machine->kv_used += need;
-        size_t n_blocks = request_of(sim, job)->n_blocks;
-        uint64_t cached = sim_cache_match(&machine->cache, blocks_of(sim, job), n_blocks) *
-                          (uint64_t)sim->trace->block_tokens;
-        uint64_t all = (uint64_t)request_of(sim, job)->prompt_tokens + job->n_done;
-        if (cached >= all) cached = all - 1;
-        machine->result.cached_tokens += cached;
-        job->prefill_left = (uint32_t)(all - cached);
-        job->state = JOB_PREFILL;
+    machine->kv_used = 0;
+    *out_n_running = 0;
+    for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
+        if (!runs(&machine->jobs[i])) continue;
+        machine->kv_used += kv_of(sim, &machine->jobs[i]);
+        ++*out_n_running;
     }
 }
 
-static uint32_t shortest_decode(const struct sim *sim, const struct sim_machine *machine,
-                                uint32_t *out_n)
+static void admit(struct sim *sim, struct sim_machine *machine, struct sim_job *job)
 {
-    uint32_t least = UINT32_MAX;
-    *out_n = 0;
+    size_t n_blocks = request_of(sim, job)->n_blocks;
+    uint64_t cached = sim_cache_match(&machine->cache, blocks_of(sim, job), n_blocks) *
+                      (uint64_t)sim->trace->block_tokens;
+    uint64_t all = kv_of(sim, job);
+    if (cached >= all) cached = all - 1;
+    machine->result.cached_tokens += cached;
+    machine->kv_used += all;
+    job->prefill_left = (uint32_t)(all - cached);
+    job->state = JOB_PREFILL;
+}
+
+/* Blocked jobs start in turn, where KV room is left for their prompts and everybody's next token.
+ * When streams have outgrown it, the youngest gives its room back and is computed anew later. */
+static void kv_share(struct sim *sim, struct sim_machine *machine)
+{
+    struct sim_job *job;
+    uint32_t n_running;
+    kv_count(sim, machine, &n_running);
+    while (n_running > 1 && machine->kv_used + n_running > machine->spec->kv_tokens) {
+        struct sim_job *youngest = NULL;
+        for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
+            job = &machine->jobs[i];
+            if (runs(job) && (!youngest || job->order > youngest->order)) youngest = job;
+        }
+        machine->kv_used -= kv_of(sim, youngest);
+        youngest->state = JOB_BLOCKED;
+        n_running--;
+    }
+    while ((job = oldest(machine, JOB_BLOCKED, 0))) {
+        uint64_t room = machine->kv_used + kv_of(sim, job) + n_running + 1;
+        if (n_running > 0 && room > machine->spec->kv_tokens) return;
+        admit(sim, machine, job);
+        n_running++;
+    }
+}
+
+/* What decodes: how many streams, their context, and in how many steps the first of them ends. */
+struct decoding {
+    uint32_t n_streams, n_steps;
+    uint64_t n_context;
+};
+
+static struct decoding decoding_of(const struct sim *sim, const struct sim_machine *machine)
+{
+    struct decoding all = {.n_steps = UINT32_MAX};
     for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
         const struct sim_job *job = &machine->jobs[i];
         if (job->state != JOB_DECODE) continue;
-        (*out_n)++;
         uint32_t left = request_of(sim, job)->output_tokens - job->n_done;
-        if (left < least) least = left;
+        if (left < all.n_steps) all.n_steps = left;
+        all.n_context += request_of(sim, job)->prompt_tokens + job->n_done;
+        all.n_streams++;
     }
-    return least;
+    return all;
+}
+
+/* Prompts in turn, until the step is full or, with one complete, has enough. Returns for how many
+ * steps this can be repeated. */
+static uint32_t plan_prompts(struct sim_machine *machine, uint32_t n_streams)
+{
+    const struct sim_node *spec = machine->spec;
+    struct sim_span *span = &machine->span;
+    uint32_t room = spec->prefill_chunk, n_steps = UINT32_MAX;
+    /* A measured engine's budget is one for streams and prompts together. */
+    if (spec->prefill_group) room = room > n_streams ? room - n_streams : 1;
+    for (uint32_t i = 0; i < machine->n_jobs_max; i++) machine->jobs[i].n_planned = 0;
+    span->chunk = 0;
+    for (struct sim_job *job = oldest(machine, JOB_PREFILL, 0); job && room > 0;
+         job = oldest(machine, JOB_PREFILL, job->order)) {
+        job->n_planned = job->prefill_left < room ? job->prefill_left : room;
+        if (job->n_planned == 0) continue; /* nothing of it is left to compute */
+        room -= job->n_planned;
+        span->chunk += job->n_planned;
+        uint32_t n = job->prefill_left / job->n_planned;
+        if (n < n_steps) n_steps = n;
+        if (span->chunk >= spec->prefill_group) break;
+    }
+    return n_steps;
+}
+
+/* Context grows while the steps are taken: so many may be alike. */
+#define CONTEXT_STEPS_MAX 32
+
+static double context_s(const struct sim_node *spec, const struct decoding *all, uint32_t n_steps)
+{
+    double mean = (double)all->n_context + 0.5 * all->n_streams * n_steps;
+    return spec->context_s * mean;
 }
 
 static void plan(struct sim *sim, uint32_t number)
 {
     struct sim_machine *machine = &sim->machines[number];
+    const struct sim_node *spec = machine->spec;
     struct sim_span *span = &machine->span;
-    uint32_t n_streams, n_steps;
     span->active = false;
-    admit_blocked(sim, machine);
-    n_steps = shortest_decode(sim, machine, &n_streams);
-    struct sim_job *prompt = oldest(machine, JOB_PREFILL);
-    if (!prompt && n_streams == 0) return;
-    span->chunk = 0;
-    if (prompt) {
-        uint32_t left = prompt->prefill_left, chunk = machine->spec->prefill_chunk;
-        span->chunk = left < chunk ? left : chunk;
-        span->prefill = (uint32_t)(prompt - machine->jobs);
-        if (left / span->chunk < n_steps) n_steps = left / span->chunk;
-    }
-    double step_s =
-        decode_step_s(machine->spec, n_streams) + span->chunk / machine->spec->prefill_tps;
+    kv_share(sim, machine);
+    struct decoding all = decoding_of(sim, machine);
+    uint32_t n_steps = plan_prompts(machine, all.n_streams);
+    machine->rested_ns = sim->now_ns;
+    if (span->chunk == 0 && all.n_streams == 0) return;
+    if (all.n_steps < n_steps) n_steps = all.n_steps;
+    if (all.n_streams > 0 && (spec->kv_tokens - machine->kv_used) / all.n_streams < n_steps)
+        n_steps = (uint32_t)((spec->kv_tokens - machine->kv_used) / all.n_streams);
+    if (n_steps == 0) n_steps = 1; /* of the only one, which fits by itself */
+    if (spec->context_s > 0 && n_steps > CONTEXT_STEPS_MAX) n_steps = CONTEXT_STEPS_MAX;
+    double step_s = decode_step_s(spec, all.n_streams) + span->chunk / spec->prefill_tps +
+                    context_s(spec, &all, n_steps);
     step_s /= machine->speed;
-    span->step_ns = (int64_t)(step_s * SIM_NS_PER_S) + 1;
-    span->n_steps = n_steps;
+    span->step_ns = sim_ns(step_s) + 1;
+    span->n_steps = SIM_SPAN_NS / span->step_ns;
+    if (span->n_steps > n_steps) span->n_steps = n_steps;
+    if (span->n_steps == 0) span->n_steps = 1;
     span->start_ns = sim->now_ns;
     span->active = true;
-    if (span->chunk) measure(&machine->prefill_tps, span->chunk / step_s);
-    if (n_streams && !span->chunk) measure(&machine->decode_tps, 1 / step_s);
+    speed_take(&machine->prefill, span->chunk, step_s);
+    if (all.n_streams && !span->chunk) speed_take(&machine->decode, 1, step_s);
     schedule(sim, number);
 }
 
@@ -147,6 +240,16 @@ void sim_engine_catch_up(struct sim *sim, uint32_t number)
     /* The last step is the event's: it has consequences. */
     if (n_steps >= span->n_steps) n_steps = span->n_steps - 1;
     if (n_steps > 0) apply(machine, n_steps);
+}
+
+void sim_engine_rest(struct sim *sim, uint32_t number)
+{
+    struct sim_machine *machine = &sim->machines[number];
+    if (machine->span.active) return;
+    double seconds = (double)(sim->now_ns - machine->rested_ns) / SIM_NS_PER_S;
+    speed_rest(&machine->prefill, seconds);
+    speed_rest(&machine->decode, seconds);
+    machine->rested_ns = sim->now_ns;
 }
 
 void sim_engine_interrupt(struct sim *sim, uint32_t number)
@@ -167,7 +270,7 @@ void sim_engine_start(struct sim *sim, uint32_t number, struct sim_job *job)
 {
     struct sim_machine *machine = &sim->machines[number];
     job->state = JOB_BLOCKED;
-    job->order = machine->n_orders++;
+    job->order = ++machine->n_orders;
     job->started_ns = sim->now_ns;
     sim_engine_interrupt(sim, number);
 }
@@ -177,9 +280,7 @@ void sim_engine_drop(struct sim *sim, uint32_t number, struct sim_job *job)
     struct sim_machine *machine = &sim->machines[number];
     struct sim_span *span = &machine->span;
     sim_engine_catch_up(sim, number);
-    if (job->state == JOB_PREFILL || job->state == JOB_DECODE)
-        machine->kv_used -= kv_need(sim, job);
-    if (span->active && span->chunk && &machine->jobs[span->prefill] == job) span->chunk = 0;
+    if (span->active && job->state == JOB_PREFILL) span->chunk -= job->n_planned;
     job->state = JOB_QUEUED;
     sim_engine_interrupt(sim, number);
 }
@@ -206,17 +307,16 @@ void sim_engine_step(struct sim *sim, const struct sim_event *event)
     struct sim_machine *machine = &sim->machines[event->node];
     struct sim_span *span = &machine->span;
     if (!span->active || event->value != span->epoch) return;
-    uint32_t prefill = span->chunk ? span->prefill : UINT32_MAX;
     apply(machine, span->n_steps);
     span->active = false;
     span->stepping = true;
-    if (prefill != UINT32_MAX && machine->jobs[prefill].prefill_left == 0)
-        prompt_done(sim, event->node, &machine->jobs[prefill]);
+    for (uint32_t i = 0; i < machine->n_jobs_max; i++)
+        if (machine->jobs[i].state == JOB_PREFILL && machine->jobs[i].prefill_left == 0)
+            prompt_done(sim, event->node, &machine->jobs[i]);
     for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
         struct sim_job *job = &machine->jobs[i];
         if (job->state != JOB_DECODE || job->n_done < request_of(sim, job)->output_tokens) continue;
         measure(&machine->service_s, (double)(sim->now_ns - job->started_ns) / SIM_NS_PER_S);
-        machine->kv_used -= kv_need(sim, job);
         sim_machine_finished(sim, event->node, job);
     }
     span->stepping = false;

@@ -3,6 +3,8 @@
 
 #define PREFIX_BLOCKS (1u << 18) /* of the index, when the trace has prefixes; 8 MiB a gateway */
 #define REQUESTS_MAX 65536u      /* live at one gateway */
+#define MESSAGE_BYTES 500
+#define TOKEN_BYTES 5 /* of text, about */
 
 static void router_config_fill(const struct sim *sim, uint32_t number, struct router_config *out)
 {
@@ -19,7 +21,7 @@ static void router_config_fill(const struct sim *sim, uint32_t number, struct ro
     out->table.n_prefix_blocks = sim->trace->n_blocks ? PREFIX_BLOCKS : PREFIX_WAYS;
     out->table.n_gateways =
         config->n_gateways_assumed ? config->n_gateways_assumed : config->n_gateways;
-    int64_t period_ns = (int64_t)(config->telemetry_s * SIM_NS_PER_S);
+    int64_t period_ns = sim_ns(config->telemetry_s);
     if (out->table.suspect_ns < 3 * period_ns) out->table.suspect_ns = 3 * period_ns;
     if (out->table.dead_ns < 10 * period_ns) out->table.dead_ns = 10 * period_ns;
     if (out->silence_ns < 3 * SIM_PROGRESS_TICKS * period_ns)
@@ -44,8 +46,12 @@ static void to_node(struct sim *sim, uint32_t gateway, const struct router_actio
                                 .attempt = action->attempt,
                                 .n_tokens = (uint32_t)action->n_tokens,
                                 .value = action->sent};
-    if (sim_way(sim, action->node, gateway, true, &message.at_ns))
-        sim_queue_push(&sim->queue, message);
+    const struct sim_request *request = &sim->trace->requests[action->request];
+    uint32_t n_bytes = MESSAGE_BYTES;
+    if (kind == SIM_SEND) n_bytes += TOKEN_BYTES * (request->prompt_tokens + message.n_tokens);
+    if (!sim_way(sim, action->node, gateway, true, n_bytes, &message.at_ns)) return;
+    if (kind == SIM_SEND) message.at_ns += sim_ns(sim->machines[action->node].spec->overhead_s);
+    sim_queue_push(&sim->queue, message);
 }
 
 static void carry_out(struct sim *sim, uint32_t number, const struct router_action *action)
@@ -124,6 +130,7 @@ void sim_gateway_report(struct sim *sim, const struct sim_event *event)
     if (sim->machines[event->node].cut >> event->gateway & 1) return;
     struct node_report report = *sim_snapshot_report(event->snapshot);
     report.covers = event->value;
+    report.facts.rtt_s = sim_rtt_s(sim, event->node, event->gateway);
     sim_gateway_step(sim, event->gateway,
                      &(struct router_event){.kind = ROUTER_REPORT, .report = &report});
 }

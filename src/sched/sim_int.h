@@ -1,12 +1,18 @@
-/* sim_int.h: what the simulator's files share: sim.c (the run), sim_queue.c (events in order of
- * time), sim_gateway.c, sim_node.c (a machine's messages and its scheduler), sim_engine.c (its
- * batch), sim_result.c.
+/* sim_int.h: what the simulator's files share: sim.c (the run), sim_check.c (what makes sense),
+ * sim_queue.c (events in order of time), sim_network.c, sim_failure.c, sim_place.c (models that
+ * follow demand), sim_energy.c, sim_gateway.c, sim_node.c (a machine's messages and its scheduler),
+ * sim_telemetry.c (its reports), sim_engine.c (its batch), sim_result.c.
  * Floor: sched.  Thread: one.  Allocates: as said there. */
 #pragma once
+#include "sched/placement.h"
 #include "sched/sim.h"
+#include "sched/speed.h"
 #include "sched/sim_cache.h"
 
 #define SIM_NS_PER_S 1e9
+#define SIM_SECONDS_MAX 1e6            /* of any duration that is given: days, not years */
+#define SIM_END_NS (INT64_MAX / 4)     /* 73 years: what is not over then never is */
+#define SIM_SPAN_NS (INT64_MAX / 4096) /* of equal steps: so that sums of some do not overflow */
 #define SIM_PROGRESS_TICKS 5 /* reports between two words about what runs: silence_ns is 15 s */
 
 enum sim_event_kind {
@@ -16,15 +22,26 @@ enum sim_event_kind {
     SIM_NEWS,        /* gateway, node, request, attempt, n_tokens; value: enum router_event_kind */
     SIM_REPORT,      /* gateway, node; value: what it covers; snapshot */
     SIM_STEP,        /* node; value: the engine's epoch */
-    SIM_LOADED,      /* node, request: the model's place; value: the machine's boot */
+    SIM_LOADED,      /* node, request: the model's place; value: number of the load */
+    SIM_UNLOADED,    /* the same */
+    SIM_PLACE,       /* placement looks at the nodes */
+    SIM_CONTROL,     /* node, request: model; value: enum placement_action_kind */
     SIM_NODE_WAKE,   /* node */
     SIM_ROUTER_WAKE, /* gateway */
+    SIM_HELLO,       /* node: its first report */
     SIM_TELEMETRY,   /* node */
     SIM_SAMPLE,      /* of the imbalance */
-    SIM_FAIL,        /* request: number of the failure */
+    SIM_FAIL,        /* request: number of the failure; node */
     SIM_HEAL,        /* the same */
     SIM_GONE,        /* node; value: the boot that died */
 };
+
+/* Durations that come out of others are cut at the longest span. */
+static inline int64_t sim_ns(double seconds)
+{
+    return seconds * SIM_NS_PER_S < (double)SIM_SPAN_NS ? (int64_t)(seconds * SIM_NS_PER_S)
+                                                        : SIM_SPAN_NS;
+}
 
 struct sim_snapshot; /* a report on its way */
 
@@ -55,6 +72,7 @@ struct sim_job {
     enum sim_job_state state;
     uint32_t request, gateway, attempt, place; /* place: of its model on the node */
     uint32_t n_done, prefill_left;
+    uint32_t n_planned; /* of its prompt, in each step of the span */
     uint64_t order;     /* of dispatch: prompts are computed in turn */
     int64_t started_ns; /* dispatched */
 };
@@ -65,13 +83,22 @@ struct sim_span {
     bool stepping; /* its end is being dealt with: the batch is planned after that */
     uint64_t epoch;
     int64_t start_ns, step_ns, n_steps;
-    uint32_t chunk;   /* prompt tokens in each step */
-    uint32_t prefill; /* the job they belong to */
+    uint32_t chunk; /* prompt tokens in each step, of all jobs */
+};
+
+/* A model that a machine can have: every one of its list, or of the grid with placement. */
+struct sim_place {
+    uint32_t model;
+    bool ready, stored;
+    uint64_t load; /* number of the worker's load; grows when it ends, too */
+    int64_t load_began_ns;
 };
 
 struct sim_machine {
     const struct sim_node *spec;
     struct sched *sched;
+    struct sim_place *places;
+    uint32_t n_places;
     struct sim_cache cache;
     struct sim_job *jobs;
     uint32_t n_jobs_max, n_jobs;
@@ -85,7 +112,12 @@ struct sim_machine {
     int64_t wake_ns;
     struct sim_span span;
     uint64_t kv_used;
-    double prefill_tps, decode_tps, service_s; /* measured */
+    struct speed prefill, decode; /* measured: tokens a second */
+    double service_s;
+    int64_t rested_ns;  /* how far its rest has been counted */
+    int64_t charged_ns; /* its energy is accounted for until then */
+    double charged_busy_s;
+    uint64_t n_lots; /* of random failures */
     struct sim_node_result result;
 };
 
@@ -106,6 +138,11 @@ struct sim {
     struct sim_machine *machines;
     struct sim_gateway *gateways;
     struct sim_outcome *outcomes;
+    struct placement *placement; /* NULL: models stay */
+    uint32_t *waiting;           /* [n_models]: its input */
+    uint64_t *holders;           /* [n_models][n_holder_words]: nodes with the file, a bit each */
+    uint32_t n_holder_words;
+    struct sim_model_result *models;
     uint32_t n_gateways;
     size_t n_ended;
     int64_t now_ns;
@@ -116,9 +153,38 @@ struct sim {
     sl_status status; /* the first failure */
 };
 
-/* --- sim.c --- */
-/* When a message sent now arrives on the other side; to_node or back. False: the way is cut. */
-bool sim_way(struct sim *sim, uint32_t node, uint32_t gateway, bool to_node, int64_t *out_ns);
+/* --- sim_check.c --- */
+sl_status sim_check(const struct sim_config *config, const struct sim_trace *trace,
+                    struct sl_err *err);
+
+/* --- sim_network.c --- */
+/* When a message of n_bytes sent now arrives on the other side; to_node or back. False: the way is
+ * cut. */
+bool sim_way(struct sim *sim, uint32_t node, uint32_t gateway, bool to_node, uint32_t n_bytes,
+             int64_t *out_ns);
+/* Seconds of a round trip without load. */
+double sim_rtt_s(const struct sim *sim, uint32_t node, uint32_t gateway);
+/* Seconds in which n_bytes come to the node from its nearest source of them: the least number of
+ * bits a second on the way counts. from SIM_NONE: the origin. */
+double sim_transfer_s(const struct sim *sim, uint32_t node, uint32_t from, uint64_t n_bytes);
+
+/* --- sim_failure.c --- */
+void sim_failures_begin(struct sim *sim);
+void sim_fail(struct sim *sim, const struct sim_event *event);
+void sim_heal(struct sim *sim, const struct sim_event *event);
+void sim_gone(struct sim *sim, const struct sim_event *event);
+
+/* --- sim_place.c --- */
+sl_status sim_place_init(struct sim *sim, struct sl_err *err); /* nothing without placement */
+void sim_place_step(struct sim *sim);
+void sim_place_stored(struct sim *sim, uint32_t node, uint32_t model); /* it has the file now */
+/* From a worker's start to ready. */
+double sim_place_load_s(const struct sim *sim, uint32_t node, uint32_t place);
+
+/* --- sim_energy.c --- */
+void sim_energy_charge(struct sim *sim, uint32_t node); /* up to now */
+double sim_energy_price_kwh(const struct sim *sim, const struct sim_node *spec);
+double sim_energy_carbon_kwh(const struct sim *sim, const struct sim_node *spec);
 
 /* --- sim_gateway.c --- */
 sl_status sim_gateway_init(struct sim *sim, uint32_t number, struct sl_err *err);
@@ -130,18 +196,26 @@ void sim_gateway_wake(struct sim *sim, const struct sim_event *event);
 
 /* --- sim_node.c --- */
 sl_status sim_machine_init(struct sim *sim, uint32_t number, struct sl_err *err);
+/* Bytes for models; as good as endless when the node says nothing. */
+uint64_t sim_machine_memory(const struct sim *sim, const struct sim_node *spec);
 void sim_machine_done(struct sim_machine *machine);
 void sim_machine_send(struct sim *sim, const struct sim_event *event);
 void sim_machine_stop(struct sim *sim, const struct sim_event *event);
 void sim_machine_loaded(struct sim *sim, const struct sim_event *event);
+void sim_machine_unloaded(struct sim *sim, const struct sim_event *event);
+void sim_machine_control(struct sim *sim, const struct sim_event *event);
 void sim_machine_wake(struct sim *sim, const struct sim_event *event);
-void sim_machine_telemetry(struct sim *sim, uint32_t number);
 void sim_machine_crash(struct sim *sim, uint32_t number);
 void sim_machine_recover(struct sim *sim, uint32_t number);
 /* The job's answer is complete: tells everybody and frees it. */
 void sim_machine_finished(struct sim *sim, uint32_t number, struct sim_job *job);
 void sim_machine_tell(struct sim *sim, uint32_t number, const struct sim_job *job,
                       enum router_event_kind kind);
+
+/* --- sim_telemetry.c --- */
+void sim_machine_telemetry(struct sim *sim, uint32_t number);
+/* Tells every gateway at once: the grid was there before the first request. */
+void sim_machine_hello(struct sim *sim, uint32_t number);
 void sim_snapshot_release(struct sim_snapshot *snapshot);
 const struct node_report *sim_snapshot_report(const struct sim_snapshot *snapshot);
 
@@ -150,6 +224,8 @@ void sim_engine_start(struct sim *sim, uint32_t number, struct sim_job *job); /*
 /* Brings the jobs up to now; at the next step's end the batch is planned anew. */
 void sim_engine_interrupt(struct sim *sim, uint32_t number);
 void sim_engine_catch_up(struct sim *sim, uint32_t number);
+/* Lets its measured speeds recover while it has nothing to do. */
+void sim_engine_rest(struct sim *sim, uint32_t number);
 /* Takes the job out of the batch. */
 void sim_engine_drop(struct sim *sim, uint32_t number, struct sim_job *job);
 void sim_engine_step(struct sim *sim, const struct sim_event *event);

@@ -1,48 +1,89 @@
 /* sim_node.c: a simulated machine: the production scheduler of one node, its queue and its
- * slots, with the messages to and from the gateways, and its reports. */
+ * slots, and the messages to and from the gateways. */
 #include "base/mem.h"
 #include "sched/sim_int.h"
 
 #include <string.h>
 
-#define MODEL_BYTES 1 /* memory is not what is simulated here: all the node's models fit */
-
-struct sim_snapshot {
-    uint32_t n_refs;
-    struct node_report report;
-    struct hosted_load hosted[SIM_NODE_MODELS_MAX];
-    uint64_t blocks[]; /* held, then dropped */
-};
+#define MODEL_BYTES 1 /* without placement memory is not simulated: all the node's models fit */
+#define NEWS_BYTES 200
 
 /* --- life --- */
 
 static void machine_step(struct sim *sim, uint32_t number, const struct sched_event *event);
+
+static bool is_among(const uint32_t *models, uint32_t n, uint32_t model)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (models[i] == model) return true;
+    return false;
+}
+
+static uint64_t model_bytes(const struct sim *sim, uint32_t model)
+{
+    uint64_t n_bytes = sim->placement ? sim->config->models[model].bytes : 0;
+    return n_bytes ? n_bytes : MODEL_BYTES;
+}
+
+uint64_t sim_machine_memory(const struct sim *sim, const struct sim_node *spec)
+{
+    uint64_t n_bytes = 0;
+    if (!sim->placement) return MODEL_BYTES * (uint64_t)spec->n_models;
+    if (spec->memory_bytes) return spec->memory_bytes;
+    for (uint32_t i = 0; i < sim->config->n_models; i++) n_bytes += model_bytes(sim, i);
+    return n_bytes;
+}
 
 static sl_status sched_begin(struct sim *sim, struct sim_machine *machine, struct sl_err *err)
 {
     struct sched_config config;
     sched_config_default(&config);
     config.seed = sim->config->seed;
-    config.n_models_max = machine->spec->n_models;
+    config.n_models_max = machine->n_places;
     config.n_waiting_max = machine->spec->n_queue;
-    config.n_running_max = machine->spec->n_slots * machine->spec->n_models;
-    config.budget_bytes = MODEL_BYTES * (uint64_t)machine->spec->n_models;
-    config.queue_timeout_ns = SCHED_NEVER / 2; /* the gateway's deadline counts */
+    config.n_running_max = machine->spec->n_slots * machine->n_places;
+    config.budget_bytes = sim_machine_memory(sim, machine->spec);
+    config.start_timeout_ns = config.load_timeout_ns = 0; /* fetching 40 GB takes its time */
+    config.queue_timeout_ns = SCHED_NEVER / 2;            /* the gateway's deadline counts */
     return sched_create(&config, &machine->sched, err);
 }
 
+/* After the start placement says what is loaded. */
 static void models_begin(struct sim *sim, uint32_t number)
 {
-    const struct sim_node *spec = sim->machines[number].spec;
-    for (uint32_t i = 0; i < spec->n_models; i++)
+    const struct sim_machine *machine = &sim->machines[number];
+    for (uint32_t i = 0; i < machine->n_places; i++) {
+        uint32_t model = machine->places[i].model;
+        bool pinned =
+            !sim->placement ||
+            (sim->now_ns == 0 && is_among(machine->spec->models, machine->spec->n_models, model));
         machine_step(
             sim, number,
             &(struct sched_event){.kind = SCHED_MODEL_ADD,
                                   .model = i,
-                                  .model_add = {.estimate_bytes = MODEL_BYTES,
-                                                .n_slots = spec->n_slots,
-                                                .pinned = true,
+                                  .model_add = {.estimate_bytes = model_bytes(sim, model),
+                                                .n_slots = machine->spec->n_slots,
+                                                .pinned = pinned,
                                                 .keep_alive_ns = SCHED_KEEP_ALIVE_FOREVER}});
+    }
+}
+
+static sl_status places_init(struct sim *sim, uint32_t number)
+{
+    struct sim_machine *machine = &sim->machines[number];
+    const struct sim_node *spec = machine->spec;
+    machine->n_places = sim->placement ? sim->config->n_models : spec->n_models;
+    machine->places = sl_calloc(machine->n_places, sizeof *machine->places);
+    if (!machine->places) return SL_NOMEM;
+    for (uint32_t i = 0; i < machine->n_places; i++) {
+        uint32_t model = sim->placement ? i : spec->models[i];
+        machine->places[i] =
+            (struct sim_place){.model = model,
+                               .stored = is_among(spec->models, spec->n_models, model) ||
+                                         is_among(spec->stored, spec->n_stored, model)};
+        if (machine->places[i].stored) sim_place_stored(sim, number, model);
+    }
+    return SL_OK;
 }
 
 sl_status sim_machine_init(struct sim *sim, uint32_t number, struct sl_err *err)
@@ -51,18 +92,17 @@ sl_status sim_machine_init(struct sim *sim, uint32_t number, struct sl_err *err)
     const struct sim_node *spec = &sim->config->nodes[number];
     uint32_t block_tokens = sim->trace->block_tokens ? sim->trace->block_tokens : 1;
     uint64_t n_blocks = sim->trace->n_blocks ? spec->cache_tokens / block_tokens : 0;
-    machine->spec = spec;
-    machine->alive = true;
-    machine->speed = 1;
-    machine->boot = 1;
-    machine->wake_ns = SCHED_NEVER;
-    machine->prefill_tps = spec->prefill_tps;
-    machine->decode_tps = spec->decode_tps;
-    machine->n_jobs_max = spec->n_slots * spec->n_models + spec->n_queue;
+    *machine = (struct sim_machine){
+        .spec = spec, .alive = true, .speed = 1, .boot = 1, .wake_ns = SCHED_NEVER};
+    speed_assume(&machine->prefill, spec->prefill_tps);
+    speed_assume(&machine->decode, spec->decode_tps);
+    machine->n_jobs_max = spec->n_slots * SIM_NODE_MODELS_MAX + spec->n_queue;
+    if (!sim->placement) machine->n_jobs_max = spec->n_slots * spec->n_models + spec->n_queue;
     machine->jobs = sl_calloc(machine->n_jobs_max, sizeof *machine->jobs);
     machine->seen = sl_calloc(sim->n_gateways, sizeof *machine->seen);
     machine->arrives_ns = sl_calloc((size_t)sim->n_gateways * 2, sizeof *machine->arrives_ns);
     if (!machine->jobs || !machine->seen || !machine->arrives_ns ||
+        places_init(sim, number) != SL_OK ||
         sim_cache_init(&machine->cache, (uint32_t)n_blocks) != SL_OK)
         return sl_err_set(err, SL_NOMEM, "no memory for node %s", spec->name);
     sl_status status = sched_begin(sim, machine, err);
@@ -75,6 +115,7 @@ void sim_machine_done(struct sim_machine *machine)
 {
     sched_destroy(machine->sched);
     sim_cache_done(&machine->cache);
+    sl_free(machine->places);
     sl_free(machine->jobs);
     sl_free(machine->seen);
     sl_free(machine->arrives_ns);
@@ -92,7 +133,8 @@ void sim_machine_tell(struct sim *sim, uint32_t number, const struct sim_job *jo
                              .attempt = job->attempt,
                              .n_tokens = job->n_done,
                              .value = kind};
-    if (sim_way(sim, number, job->gateway, false, &news.at_ns)) sim_queue_push(&sim->queue, news);
+    if (sim_way(sim, number, job->gateway, false, NEWS_BYTES, &news.at_ns))
+        sim_queue_push(&sim->queue, news);
 }
 
 static uint64_t key_of(uint32_t request, uint32_t attempt)
@@ -127,18 +169,29 @@ static void job_over(struct sim *sim, uint32_t number, uint64_t key, enum router
 
 /* --- the node's scheduler --- */
 
-static void load_begin(struct sim *sim, uint32_t number, uint32_t place)
+static void load_begin(struct sim *sim, uint32_t number, uint32_t at)
 {
-    const struct sim_machine *machine = &sim->machines[number];
+    struct sim_place *place = &sim->machines[number].places[at];
     /* A grid that is simulated was there before: only later starts take their time. */
-    double load_s =
-        machine->boot == 1 ? 0 : sim->config->models[machine->spec->models[place]].load_s;
-    sim_queue_push(&sim->queue,
-                   (struct sim_event){.at_ns = sim->now_ns + (int64_t)(load_s * SIM_NS_PER_S),
-                                      .kind = SIM_LOADED,
-                                      .node = number,
-                                      .request = place,
-                                      .value = machine->boot});
+    double load_s = sim->now_ns == 0 ? 0 : sim_place_load_s(sim, number, at);
+    place->load_began_ns = sim->now_ns;
+    sim_queue_push(&sim->queue, (struct sim_event){.at_ns = sim->now_ns + sim_ns(load_s),
+                                                   .kind = SIM_LOADED,
+                                                   .node = number,
+                                                   .request = at,
+                                                   .value = ++place->load});
+}
+
+/* Its memory is back at once; the scheduler hears of it when its step is over. */
+static void load_end(struct sim *sim, uint32_t number, uint32_t at)
+{
+    struct sim_place *place = &sim->machines[number].places[at];
+    place->ready = false;
+    sim_queue_push(&sim->queue, (struct sim_event){.at_ns = sim->now_ns,
+                                                   .kind = SIM_UNLOADED,
+                                                   .node = number,
+                                                   .request = at,
+                                                   .value = ++place->load});
 }
 
 static void wake_at(struct sim *sim, uint32_t number, int64_t at_ns)
@@ -163,8 +216,10 @@ static void carry_out(struct sim *sim, uint32_t number, const struct sched_actio
     case SCHED_EXPIRE:
     case SCHED_FAIL: job_over(sim, number, action->request, ROUTER_FAILED); break;
     case SCHED_SPAWN: load_begin(sim, number, action->model); break;
+    case SCHED_UNLOAD:
+    case SCHED_KILL: load_end(sim, number, action->model); break;
     case SCHED_WAKE_AT: wake_at(sim, number, action->at_ns); break;
-    default: break; /* models stay: they are pinned; a running job ends at once when cancelled */
+    default: break; /* a running job ends at once when cancelled */
     }
 }
 
@@ -188,11 +243,39 @@ void sim_machine_finished(struct sim *sim, uint32_t number, struct sim_job *job)
 void sim_machine_loaded(struct sim *sim, const struct sim_event *event)
 {
     struct sim_machine *machine = &sim->machines[event->node];
-    if (!machine->alive || machine->boot != event->value) return;
+    struct sim_place *place = &machine->places[event->request];
+    if (!machine->alive || place->load != event->value) return;
+    struct sim_model_result *model = &sim->models[place->model];
+    if (event->at_ns > 0) {
+        model->n_loads++;
+        model->loading_s += (double)(sim->now_ns - place->load_began_ns) / SIM_NS_PER_S;
+    }
+    place->ready = place->stored = true;
+    sim_place_stored(sim, event->node, place->model);
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_WORKER_STARTED, .model = event->request});
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_LOADED, .model = event->request});
+}
+
+void sim_machine_unloaded(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_machine *machine = &sim->machines[event->node];
+    struct sim_place *place = &machine->places[event->request];
+    if (!machine->alive || place->load != event->value) return;
+    sim->models[place->model].n_unloads++;
+    machine_step(sim, event->node,
+                 &(struct sched_event){.kind = SCHED_WORKER_EXITED, .model = event->request});
+}
+
+void sim_machine_control(struct sim *sim, const struct sim_event *event)
+{
+    bool load = event->value == PLACEMENT_LOAD;
+    if (!sim->machines[event->node].alive) return;
+    machine_step(sim, event->node,
+                 &(struct sched_event){.kind = load ? SCHED_PIN : SCHED_STOP,
+                                       .model = event->request,
+                                       .pinned = load});
 }
 
 void sim_machine_wake(struct sim *sim, const struct sim_event *event)
@@ -205,11 +288,13 @@ void sim_machine_wake(struct sim *sim, const struct sim_event *event)
 
 /* --- requests --- */
 
-static int place_of(const struct sim_node *spec, uint32_t model)
+/* SIM_NONE: the machine does not have it, or placement has just taken it away. */
+static uint32_t place_of(const struct sim *sim, const struct sim_machine *machine, uint32_t model)
 {
-    for (uint32_t i = 0; i < spec->n_models; i++)
-        if (spec->models[i] == model) return (int)i;
-    return -1;
+    for (uint32_t i = 0; i < machine->n_places; i++)
+        if (machine->places[i].model == model)
+            return sim->placement && !machine->places[i].ready ? SIM_NONE : i;
+    return SIM_NONE;
 }
 
 static struct sim_job *job_new(struct sim_machine *machine)
@@ -232,22 +317,22 @@ void sim_machine_send(struct sim *sim, const struct sim_event *event)
                             .n_done = event->n_tokens,
                             .prefill_left = request->prompt_tokens + event->n_tokens};
     struct sim_job *job = job_new(machine);
-    int place = place_of(machine->spec, request->model);
+    uint32_t place = place_of(sim, machine, request->model);
     bool fits =
         (uint64_t)request->prompt_tokens + request->output_tokens <= machine->spec->kv_tokens;
-    if (!job || place < 0 || !fits) {
+    if (!job || place == SIM_NONE || !fits) {
         machine->result.n_refused++;
         sim_machine_tell(sim, event->node, &order, ROUTER_REFUSED);
         return;
     }
     *job = order;
-    job->place = (uint32_t)place;
+    job->place = place;
     machine->n_jobs++;
     sim_machine_tell(sim, event->node, job, ROUTER_ACCEPTED);
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_ARRIVE,
                                        .request = key_of(event->request, event->attempt),
-                                       .model = (uint32_t)place,
+                                       .model = place,
                                        .arrive = {.qos_class = request->qos_class,
                                                   .deadline_ns = SCHED_NEVER,
                                                   .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT}});
@@ -269,116 +354,6 @@ void sim_machine_stop(struct sim *sim, const struct sim_event *event)
                      &(struct sched_event){.kind = SCHED_FINISHED, .request = key});
 }
 
-/* --- reports --- */
-
-static void hosted_fill(const struct sim_machine *machine, struct hosted_load *out)
-{
-    uint64_t backlog = 0;
-    for (uint32_t i = 0; i < machine->n_jobs_max; i++)
-        if (machine->jobs[i].state != JOB_FREE) backlog += machine->jobs[i].prefill_left;
-    for (uint32_t i = 0; i < machine->spec->n_models; i++) {
-        struct sched_model_info info;
-        (void)sched_get_model(machine->sched, i, &info);
-        out[i] = (struct hosted_load){.model = machine->spec->models[i],
-                                      .state = info.state,
-                                      .n_slots = info.n_slots,
-                                      .n_queue_max = machine->spec->n_queue,
-                                      .n_running = info.n_running,
-                                      .n_waiting = info.n_waiting,
-                                      .prefill_backlog = backlog,
-                                      .kv_tokens_max = machine->spec->kv_tokens,
-                                      .kv_tokens_used = machine->kv_used,
-                                      .prefill_tps = machine->prefill_tps,
-                                      .decode_tps = machine->decode_tps,
-                                      .service_s = machine->service_s};
-    }
-}
-
-static void facts_fill(const struct sim_node *spec, struct node_facts *out)
-{
-    *out = (struct node_facts){.site = spec->site,
-                               .rtt_s = spec->rtt_s,
-                               .watts_idle = spec->watts_idle,
-                               .watts_busy = spec->watts_busy,
-                               .price_kwh = spec->price_kwh,
-                               .price_mtok = spec->price_mtok};
-}
-
-static struct sim_snapshot *snapshot_take(const struct sim *sim, uint32_t number)
-{
-    const struct sim_machine *machine = &sim->machines[number];
-    const struct sim_cache *cache = &machine->cache;
-    size_t n_blocks = cache->held.n + cache->dropped.n;
-    struct sim_snapshot *snapshot = sl_calloc(1, sizeof *snapshot + n_blocks * sizeof(uint64_t));
-    if (!snapshot) return NULL;
-    snapshot->n_refs = 1;
-    if (cache->held.n)
-        memcpy(snapshot->blocks, cache->held.hashes, cache->held.n * sizeof(uint64_t));
-    if (cache->dropped.n)
-        memcpy(snapshot->blocks + cache->held.n, cache->dropped.hashes,
-               cache->dropped.n * sizeof(uint64_t));
-    hosted_fill(machine, snapshot->hosted);
-    snapshot->report = (struct node_report){.node = number,
-                                            .boot = machine->boot,
-                                            .version = machine->version,
-                                            .hosted = snapshot->hosted,
-                                            .n_hosted = machine->spec->n_models,
-                                            .held = snapshot->blocks,
-                                            .n_held = cache->held.n,
-                                            .dropped = snapshot->blocks + cache->held.n,
-                                            .n_dropped = cache->dropped.n};
-    facts_fill(machine->spec, &snapshot->report.facts);
-    return snapshot;
-}
-
-void sim_snapshot_release(struct sim_snapshot *snapshot)
-{
-    if (snapshot && --snapshot->n_refs == 0) sl_free(snapshot);
-}
-
-const struct node_report *sim_snapshot_report(const struct sim_snapshot *snapshot)
-{
-    return &snapshot->report;
-}
-
-/* What runs and what waits says that it still does. */
-static void tell_progress(struct sim *sim, uint32_t number)
-{
-    struct sim_machine *machine = &sim->machines[number];
-    for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
-        const struct sim_job *job = &machine->jobs[i];
-        if (job->state == JOB_FREE) continue;
-        sim_machine_tell(sim, number, job,
-                         job->state == JOB_DECODE ? ROUTER_TOKENS : ROUTER_ACCEPTED);
-    }
-}
-
-void sim_machine_telemetry(struct sim *sim, uint32_t number)
-{
-    struct sim_machine *machine = &sim->machines[number];
-    if (!machine->alive) return;
-    sim_engine_catch_up(sim, number);
-    machine->version++;
-    struct sim_snapshot *snapshot = snapshot_take(sim, number);
-    if (!snapshot) {
-        sim->status = SL_NOMEM;
-        return;
-    }
-    for (uint32_t g = 0; g < sim->n_gateways; g++) {
-        struct sim_event report = {.kind = SIM_REPORT,
-                                   .node = number,
-                                   .gateway = g,
-                                   .value = machine->seen[g],
-                                   .snapshot = snapshot};
-        if (!sim_way(sim, number, g, false, &report.at_ns)) continue;
-        snapshot->n_refs++;
-        sim_queue_push(&sim->queue, report);
-    }
-    sim_snapshot_release(snapshot);
-    machine->cache.held.n = machine->cache.dropped.n = 0;
-    if (++machine->n_ticks % SIM_PROGRESS_TICKS == 0) tell_progress(sim, number);
-}
-
 /* --- trouble --- */
 
 void sim_machine_crash(struct sim *sim, uint32_t number)
@@ -392,15 +367,18 @@ void sim_machine_crash(struct sim *sim, uint32_t number)
             sim_machine_tell(sim, number, &machine->jobs[i], ROUTER_TOKENS);
     memset(machine->jobs, 0, machine->n_jobs_max * sizeof *machine->jobs);
     machine->n_jobs = 0;
+    for (uint32_t i = 0; i < machine->n_places; i++) {
+        machine->places[i].ready = false;
+        machine->places[i].load++;
+    }
     machine->alive = false;
     sim_engine_reset(machine);
     sim_cache_clear(&machine->cache);
-    sim_queue_push(
-        &sim->queue,
-        (struct sim_event){.at_ns = sim->now_ns + (int64_t)(sim->config->gone_s * SIM_NS_PER_S),
-                           .kind = SIM_GONE,
-                           .node = number,
-                           .value = machine->boot});
+    sim_queue_push(&sim->queue,
+                   (struct sim_event){.at_ns = sim->now_ns + sim_ns(sim->config->gone_s),
+                                      .kind = SIM_GONE,
+                                      .node = number,
+                                      .value = machine->boot});
 }
 
 void sim_machine_recover(struct sim *sim, uint32_t number)

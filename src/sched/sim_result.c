@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-#define JOULES_PER_KWH 3.6e6
-
 static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -34,42 +32,77 @@ static struct sim_percentiles percentiles(double *values, size_t n)
                                     .max = values[n - 1]};
 }
 
-static void times_fill(const struct sim *sim, struct sim_result *out, double *itl, double *total)
+/* Times of finished requests that are alike: of a model, of a class, or all. */
+struct times {
+    double *first, *itl, *total; /* [n_requests]; room that the next ones use again */
+    size_t n, n_itl;
+};
+
+static void time_add(const struct sim *sim, size_t i, struct times *times, struct sim_share *out)
 {
-    const struct sim_trace *trace = sim->trace;
-    size_t n = 0, n_itl = 0;
-    for (size_t i = 0; i < trace->n; i++) {
-        const struct sim_outcome *outcome = &sim->outcomes[i];
-        if (outcome->end_ns < 0 || outcome->status != SL_OK) continue;
-        double first = (double)(outcome->first_ns - trace->requests[i].arrival_ns) / SIM_NS_PER_S;
-        double all = (double)(outcome->end_ns - trace->requests[i].arrival_ns) / SIM_NS_PER_S;
-        uint32_t n_gaps = trace->requests[i].output_tokens - 1;
-        double gap = n_gaps ? (all - first) / n_gaps : 0;
-        out->first_s[n] = first;
-        total[n++] = all;
-        if (n_gaps) itl[n_itl++] = gap;
-        out->n_in_slo += first <= sim->config->slo_first_s && gap <= sim->config->slo_itl_s;
-    }
-    out->n_finished = out->n_first = n;
-    out->n_failed = trace->n - n;
-    out->first = percentiles(out->first_s, n);
-    out->itl = percentiles(itl, n_itl);
-    out->total = percentiles(total, n);
+    const struct sim_outcome *outcome = &sim->outcomes[i];
+    const struct sim_request *request = &sim->trace->requests[i];
+    out->n_requests++;
+    if (outcome->end_ns < 0 || outcome->status != SL_OK) return;
+    double first = (double)(outcome->first_ns - request->arrival_ns) / SIM_NS_PER_S;
+    double all = (double)(outcome->end_ns - request->arrival_ns) / SIM_NS_PER_S;
+    uint32_t n_gaps = request->output_tokens - 1;
+    double gap = n_gaps ? (all - first) / n_gaps : 0;
+    times->first[times->n] = first;
+    times->total[times->n++] = all;
+    if (n_gaps) times->itl[times->n_itl++] = gap;
+    out->n_in_slo += first <= sim->config->slo_first_s && gap <= sim->config->slo_itl_s;
 }
 
-static void machines_fill(const struct sim *sim, struct sim_result *out)
+/* model, qos_class: -1 stands for any. */
+static struct sim_share share_of(const struct sim *sim, int model, int qos_class,
+                                 struct times *times)
+{
+    struct sim_share share = {0};
+    times->n = times->n_itl = 0;
+    for (size_t i = 0; i < sim->trace->n; i++) {
+        const struct sim_request *request = &sim->trace->requests[i];
+        if ((model < 0 || (int)request->model == model) &&
+            (qos_class < 0 || (int)request->qos_class == qos_class))
+            time_add(sim, i, times, &share);
+    }
+    share.n_finished = times->n;
+    share.first = percentiles(times->first, times->n);
+    share.total = percentiles(times->total, times->n);
+    return share;
+}
+
+static void shares_fill(const struct sim *sim, struct sim_result *out, struct times *times)
+{
+    for (uint32_t i = 0; i < sim->config->n_models; i++) {
+        out->models[i] = sim->models[i];
+        out->models[i].requests = share_of(sim, (int)i, -1, times);
+        if (sim->n_samples) out->models[i].replicas /= (double)sim->n_samples;
+    }
+    for (int i = 0; i < SCHED_CLASS_COUNT; i++) out->classes[i] = share_of(sim, -1, i, times);
+    /* The last ones stay: the result keeps the times to the first token. */
+    struct sim_share all = share_of(sim, -1, -1, times);
+    out->n_requests = all.n_requests;
+    out->n_finished = out->n_first = all.n_finished;
+    out->n_failed = all.n_requests - all.n_finished;
+    out->n_in_slo = all.n_in_slo;
+    out->first = all.first;
+    out->total = all.total;
+    out->itl = percentiles(times->itl, times->n_itl);
+}
+
+static void machines_fill(struct sim *sim, struct sim_result *out)
 {
     uint64_t prefill = 0, cached = 0, decode = 0;
     for (uint32_t i = 0; i < sim->config->n_nodes; i++) {
-        const struct sim_node *spec = &sim->config->nodes[i];
         struct sim_node_result *node = &out->nodes[i];
+        sim_energy_charge(sim, i);
         *node = sim->machines[i].result;
-        node->joules = spec->watts_idle * out->duration_s +
-                       (spec->watts_busy - spec->watts_idle) * node->busy_s;
-        out->joules += node->joules;
         uint64_t tokens = node->prefill_tokens + node->decode_tokens;
-        out->cost += node->joules / JOULES_PER_KWH * spec->price_kwh +
-                     (double)tokens / 1e6 * spec->price_mtok;
+        node->cost += (double)tokens / 1e6 * sim->config->nodes[i].price_mtok;
+        out->joules += node->joules;
+        out->cost += node->cost;
+        out->co2_g += node->co2_g;
         if (out->duration_s > 0)
             out->utilisation += node->busy_s / out->duration_s / sim->config->n_nodes;
         prefill += node->prefill_tokens;
@@ -97,30 +130,32 @@ static void routers_fill(const struct sim *sim, struct sim_result *out)
 sl_status sim_result_fill(struct sim *sim, struct sim_result *out, struct sl_err *err)
 {
     size_t n = sim->trace->n;
-    double *itl = sl_calloc(n, sizeof *itl), *total = sl_calloc(n, sizeof *total);
-    out->first_s = sl_calloc(n, sizeof *out->first_s);
+    struct times times = {.itl = sl_calloc(n, sizeof *times.itl),
+                          .total = sl_calloc(n, sizeof *times.total)};
+    times.first = out->first_s = sl_calloc(n, sizeof *out->first_s);
     out->nodes = sl_calloc(sim->config->n_nodes, sizeof *out->nodes);
+    out->models = sl_calloc(sim->config->n_models, sizeof *out->models);
     sl_status status = SL_OK;
-    if (itl && total && out->first_s && out->nodes) {
-        out->n_requests = n;
+    if (times.itl && times.total && times.first && out->nodes && out->models) {
         out->duration_s = (double)sim->now_ns / SIM_NS_PER_S;
         out->imbalance = sim->n_samples ? sim->imbalance / (double)sim->n_samples : 0;
         out->n_events = sim->queue.n_pushed;
-        times_fill(sim, out, itl, total);
+        shares_fill(sim, out, &times);
         machines_fill(sim, out);
         routers_fill(sim, out);
     } else {
         status = sl_err_set(err, SL_NOMEM, "no memory for the results");
         sim_result_done(out);
     }
-    sl_free(itl);
-    sl_free(total);
+    sl_free(times.itl);
+    sl_free(times.total);
     return status;
 }
 
 void sim_result_done(struct sim_result *result)
 {
     sl_free(result->nodes);
+    sl_free(result->models);
     sl_free(result->first_s);
     *result = (struct sim_result){0};
 }

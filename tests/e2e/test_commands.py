@@ -3,8 +3,9 @@ import pytest
 
 from conftest import ROOT
 
-COMMANDS = ["serve", "run", "chat", "infer", "ps", "stop", "bench", "pull", "import", "list", "show",
-            "cp", "rm", "tokenize", "keys", "usage", "sim", "doctor", "debug", "help", "version"]
+COMMANDS = ["serve", "up", "join", "token", "nodes", "explain", "run", "chat", "infer", "ps",
+            "stop", "bench", "pull", "import", "list", "show", "cp", "rm", "tokenize", "keys", "usage",
+            "sim", "doctor", "debug", "help", "version"]
 
 
 def test_help_lists_every_command(starlane):
@@ -59,6 +60,7 @@ def test_unknown_command_suggests_the_nearest(starlane):
     (["serve", "--tls-cert", "a.pem"], "--tls-key"),
     (["serve", "--host", "0.0.0.0"], "--insecure"),
     (["serve", "--class", "urgent"], "interactive"),
+    (["up", "--policy", "nearest"], "least-work"),
     (["chat"], "MODEL"),
     (["stop"], "MODEL"),
     (["pull"], "MODEL"),
@@ -84,6 +86,8 @@ def test_doctor(starlane, tmp_path):
     assert bandwidth is None or bandwidth["one_thread_gbps"] > 0
     assert "CPU" in [device["name"] for device in found["devices"]]
     assert set(found["backends"]) >= {"cuda", "hip", "cann", "musa", "vulkan", "sycl"}
+    assert found["telemetry"]["cpus"] > 0
+    assert set(found["telemetry"]["libraries"]) == {"nvidia", "amd", "ascend"}
     text = starlane.text("doctor")
     assert found["cpu"]["model"] in text and "GB/s" in text
 

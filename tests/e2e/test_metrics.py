@@ -2,6 +2,7 @@
 import re
 
 from conftest import ROOT
+from service import wait_for
 
 
 def documented():
@@ -28,6 +29,12 @@ def test_every_sample_belongs_to_a_name(starling_service):
         histogram = re.sub(r"_(bucket|sum|count)$", "", name)
         assert types.get(name) in ("counter", "gauge") or types.get(histogram) == "histogram", name
         assert name.endswith("_total") == (types.get(name) == "counter"), name
+
+
+def test_telemetry_of_the_machine(starling_service):
+    wait_for(lambda: starling_service.metric("starlane_node_cpus") > 0, "a sample")
+    samples = starling_service.metrics()
+    assert samples["starlane_node_memory_bytes"] >= samples["starlane_node_memory_available_bytes"]
 
 
 def test_examples_ask_for_what_exists():

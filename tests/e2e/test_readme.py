@@ -17,9 +17,10 @@ from service import Service
 
 PAGES = ["README.md", "README.zh-CN.md"]
 ELSEWHERE = ("make ", "build/starlane pull ", "build/starlane import ~/.ollama/models",
-             "build/starlane serve ")
-"""What is not run as it stands: it builds, needs the Internet or somebody's home, or does not end
-by itself."""
+             "build/starlane serve ", "build/starlane up ", "build/starlane join ",
+             "build/starlane nodes ", "build/starlane explain ", "build/starlane token ")
+"""What is not run as it stands: it builds, needs the Internet, somebody's home or a grid, or does
+not end by itself."""
 SHARED = pathlib.Path(os.environ.get("STARLANE_SHARED", ROOT.parent / "shared")) / "data"
 ONNX_FILES = {"path/to/resnet20.onnx": SHARED / "onnx/resnet20_cifar10.onnx",
               "path/to/yolox_nano.onnx": SHARED / "onnx/yolox-nano/yolox_nano.onnx",

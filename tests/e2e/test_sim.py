@@ -38,6 +38,49 @@ def test_every_example_runs(starlane):
         assert all(row["finished"] == 200 for row in report["policies"]), nodes
 
 
+def test_models_move_and_are_reported(starlane):
+    call = ["sim", "--nodes", EXAMPLES / "models.yaml", "-n", "3000", "--rate", "5", "--prompt", "800",
+            "--output", "150", "--classes", "8,1,1", "--by-model"]
+    policy = starlane.json(*call, "--json")["policies"][0]
+    models = {row["name"]: row for row in policy["models"]}
+    assert sum(row["requests"] for row in models.values()) == 3000
+    assert sum(row["loads"] for row in models.values()) > 0
+    assert models["large"]["replicas_mean"] < models["chat"]["replicas_mean"]
+    assert [row["name"] for row in policy["classes"]] == ["interactive", "standard", "batch"]
+    assert all(0 <= row["slo_share"] <= 1 for row in policy["classes"])
+    heads = [line.split()[:1] for line in starlane.text(*call).splitlines()]
+    assert ["chat"] in heads and ["batch"] in heads
+
+
+def test_current_by_the_hour(starlane):
+    report = starlane.json("sim", "--nodes", EXAMPLES / "regions.yaml", "-n", "2000", "--rate", "6", "--policy",
+                           "balanced,energy-first", "--json")
+    balanced, saving = report["policies"]
+    assert balanced["finished"] == saving["finished"] == 2000
+    assert 0 < saving["co2_g_modelled"] < balanced["co2_g_modelled"]
+    assert saving["cost_modelled"] < balanced["cost_modelled"]
+
+
+def test_a_recorded_trace_names_models(starlane, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"timestamp": 0.5, "input_length": 60, "output_length": 5, "model": "code", "class": "batch"}\n')
+    report = starlane.json("sim", "--nodes", EXAMPLES / "models.yaml", "--trace", trace, "--by-model", "--json")
+    row = report["policies"][0]
+    assert [m["requests"] for m in row["models"]] == [0, 1, 0, 0] and row["classes"][0]["name"] == "batch"
+    trace.write_text(trace.read_text().replace("code", "cobol"))
+    error = starlane.error("sim", "--nodes", EXAMPLES / "models.yaml", "--trace", trace, expect=2)
+    assert "line 1" in error and "cobol" in error
+
+
+def test_a_measured_node_can_be_simulated(starlane, tmp_path):
+    entry = starlane.text("bench", "starling", "--node-profile", "-t", 1, "-p", 64, "-n", 8, "-r", 1, "-b", "1,2,4")
+    nodes = tmp_path / "node.yaml"
+    nodes.write_text(f"models: [{{name: starling}}]\nnodes:\n{entry}")
+    report = starlane.json("sim", "--nodes", nodes, "-n", 50, "--rate", 2, "--prompt", 50, "--output", 20, "--json")
+    assert report["policies"][0]["finished"] == 50
+    assert "rising" in starlane.error("bench", "starling", "--node-profile", "-b", "4,2", expect=2)
+
+
 def test_mistakes(starlane, tmp_path):
     assert "--nodes" in starlane.error("sim", expect=2)
     bad = tmp_path / "bad.yaml"

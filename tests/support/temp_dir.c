@@ -1,4 +1,4 @@
-/* temp_dir.c: see temp_dir.h. Everything in it lies at most one folder deep. */
+/* temp_dir.c: see temp_dir.h. Folders in it are removed down to a depth. */
 #include "support/temp_dir.h"
 
 #include <dirent.h>
@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define DEPTH_MAX 8 /* nats-server keeps the state of streams that deep */
 
 static char folder[TEMP_PATH_MAX];
 
@@ -34,7 +36,7 @@ static void remove_all(const char *path, int depth)
 int temp_dir_teardown(void **state)
 {
     (void)state;
-    remove_all(folder, 1);
+    remove_all(folder, DEPTH_MAX);
     return 0;
 }
 

@@ -146,6 +146,29 @@ static void cpuset_and_other_controllers_are_not_taken_for_cpu(void **state)
     assert_true(read_limits().cpus == 0);
 }
 
+static void note_visit(void *ctx, enum sl_cgroup_kind kind, const char *dir, const char *group)
+{
+    char *notes = ctx, line[256];
+    snprintf(line, sizeof line, "%d %s %s\n", (int)kind, dir + strlen(root), group);
+    strcat(notes, line);
+}
+
+static void a_visit_goes_from_the_group_to_the_root(void **state)
+{
+    (void)state;
+    char notes[1024] = "", expected[1024];
+    put_file("/proc/self/cgroup", "3:cpuacct,memory:/a/b\n2:cpu:relative\n");
+    snprintf(expected, sizeof expected,
+             "%d /sys/fs/cgroup/cpuacct/a/b /a/b\n%d /sys/fs/cgroup/cpuacct/a /a\n"
+             "%d /sys/fs/cgroup/cpuacct \n%d /sys/fs/cgroup/memory/a/b /a/b\n"
+             "%d /sys/fs/cgroup/memory/a /a\n%d /sys/fs/cgroup/memory \n"
+             "%d /sys/fs/cgroup/cpu \n",
+             SL_CGROUP_V1_CPUACCT, SL_CGROUP_V1_CPUACCT, SL_CGROUP_V1_CPUACCT, SL_CGROUP_V1_MEMORY,
+             SL_CGROUP_V1_MEMORY, SL_CGROUP_V1_MEMORY, SL_CGROUP_V1_CPU);
+    sl_cgroup_visit(root, note_visit, notes);
+    assert_string_equal(notes, expected);
+}
+
 #define cgroup_unit_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -158,6 +181,7 @@ int main(void)
         cgroup_unit_test(v1_unlimited_values),
         cgroup_unit_test(an_overfull_group_has_nothing_left),
         cgroup_unit_test(cpuset_and_other_controllers_are_not_taken_for_cpu),
+        cgroup_unit_test(a_visit_goes_from_the_group_to_the_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ struct settings {
     const char *out;
     int kind;
     struct sl_opt_ints tokens;
+    struct sl_opt_strings labels;
 };
 
 #define AT(field) offsetof(struct settings, field)
@@ -67,6 +68,12 @@ static const struct sl_opt opts[] = {
      .max = 100000,
      .value = "IDS",
      .help = "Prompt as token ids."},
+    {.name = "label",
+     .letter = 'l',
+     .type = SL_OPT_STRINGS,
+     .offset = AT(labels),
+     .value = "K=V",
+     .help = "A label; may be given several times."},
     {.name = "out",
      .letter = 'o',
      .type = SL_OPT_STRING,
@@ -137,6 +144,7 @@ static void defaults_fill_every_field(void **state)
     assert_int_equal(settings.cache, 65536);
     assert_int_equal(settings.kind, 1);
     assert_int_equal(settings.tokens.n, 0);
+    assert_int_equal(settings.labels.n, 0);
     assert_null(settings.out);
     assert_false(settings.verbose);
     assert_true(settings.color);
@@ -202,6 +210,28 @@ static void lists_of_numbers(void **state)
     many[sizeof many - 3] = '\0';
     assert_int_equal(parse("m", "--tokens", many, NULL), SL_OK);
     assert_int_equal(settings.tokens.n, SL_OPT_INTS_MAX);
+}
+
+static void an_option_that_adds_up(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("-la=b", "m", "--label", "", "--label=c,d", NULL), SL_OK);
+    assert_int_equal(settings.labels.n, 3);
+    assert_string_equal(settings.labels.v[0], "a=b");
+    assert_string_equal(settings.labels.v[1], "");
+    assert_string_equal(settings.labels.v[2], "c,d"); /* not taken apart */
+    assert_refused(parse("m", "--label", NULL), "run: --label needs a value (K=V)");
+    static char name[] = "run", model[] = "m", option[] = "-lx=y";
+    char *argv[2 + SL_OPT_STRINGS_MAX + 1] = {name, model};
+    const char *words[2 + SL_OPT_STRINGS_MAX + 1];
+    for (int i = 0; i <= SL_OPT_STRINGS_MAX; i++) argv[2 + i] = option;
+    assert_int_equal(sl_config_parse(&command, 2 + SL_OPT_STRINGS_MAX, argv, &settings, words,
+                                     &n_args, &help, &err),
+                     SL_OK);
+    assert_int_equal(settings.labels.n, SL_OPT_STRINGS_MAX);
+    assert_refused(sl_config_parse(&command, 3 + SL_OPT_STRINGS_MAX, argv, &settings, words,
+                                   &n_args, &help, &err),
+                   "run: --label: more than 64 of it");
 }
 
 static void sizes_in_bytes(void **state)
@@ -368,6 +398,7 @@ static void the_help_text(void **state)
         "  -c, --cache BYTES  Memory for keys and values. (at least 1K; default: 64K)\n"
         "      --kind TYPE    Type of the cache | its numbers. (f16, q8_0, f32; default: q8_0)\n"
         "      --tokens IDS   Prompt as token ids. (0 to 100000)\n"
+        "  -l, --label K=V    A label; may be given several times.\n"
         "  -o, --out FILE     Where to write.\n"
         "  -v, --verbose      Say more.\n"
         "  -k, --[no-]color   Use colours on a terminal, which makes this sentence long enough "
@@ -425,6 +456,7 @@ int main(void)
         cmocka_unit_test(every_way_to_write_an_option),
         cmocka_unit_test(arguments_keep_their_order),
         cmocka_unit_test(lists_of_numbers),
+        cmocka_unit_test(an_option_that_adds_up),
         cmocka_unit_test(sizes_in_bytes),
         cmocka_unit_test(numbers_out_of_range_name_their_bounds),
         cmocka_unit_test(what_is_no_number_is_refused),

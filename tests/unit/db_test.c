@@ -266,7 +266,8 @@ static void an_older_database_is_upgraded_in_place(void **state)
     (void)state;
     struct db *db = open_db("state.db");
     exec(db, "INSERT INTO usage_daily VALUES(1,'','m','e',1,0,7,0,0,0,0,0,0,0,0,0.0,0,0.0,0)");
-    exec(db, "DROP TABLE usage_journals; PRAGMA user_version=1");
+    exec(db, "DROP TABLE usage_journals; DROP TABLE members; DROP TABLE tokens; "
+             "PRAGMA user_version=1");
     db_close(db);
     db = open_db("state.db");
     assert_int_equal(query(db, "SELECT count(*) FROM usage_journals"), 0);

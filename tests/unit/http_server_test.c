@@ -47,6 +47,23 @@ static void an_answer_has_its_fields(void **state)
     end();
 }
 
+static void held_connections_wait(void **state)
+{
+    (void)state;
+    begin(&(struct http_server_cfg){0});
+    FIXTURE_UNTIL(&f, fixture_stats(&f).n_connections == 1);
+    peer_done(&peer);
+    FIXTURE_UNTIL(&f, fixture_stats(&f).n_connections == 0);
+    http_server_hold(f.server, true);
+    peer_connect(&f, &peer);
+    peer_send_str(&f, &peer, "GET /echo HTTP/1.1\r\n" H "\r\n");
+    for (int i = 0; i < 20; i++) fixture_turn(&f);
+    assert_int_equal(fixture_stats(&f).n_connections_total, 1);
+    http_server_hold(f.server, false);
+    peer_expect(&f, &peer, "[GET /echo ? 0 ]");
+    end();
+}
+
 static void pieces_make_the_same_request(void **state)
 {
     (void)state;
@@ -423,6 +440,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_answer_has_its_fields),
+        cmocka_unit_test(held_connections_wait),
         cmocka_unit_test(pieces_make_the_same_request),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(endless_pipelining_pauses_reading_and_loses_nothing),

@@ -288,6 +288,35 @@ static void a_full_inbox_is_busy(void **state)
     UNTIL(n == 101);
 }
 
+static int n_canceled, n_kept;
+
+/* Cancels what is posted after it, also what was taken out of the inbox along with it. */
+static void cancel_others(void *arg)
+{
+    loop_cancel_posts(loop, &n_canceled);
+    *(bool *)arg = true;
+}
+
+static void posts_that_were_canceled_are_not_made(void **state)
+{
+    (void)state;
+    bool called = false;
+    n_canceled = n_kept = 0;
+    assert_int_equal(loop_post(loop, count, &n_canceled), SL_OK);
+    assert_int_equal(loop_post(loop, count, &n_kept), SL_OK);
+    loop_cancel_posts(loop, &n_canceled);
+    UNTIL(n_kept == 1);
+    assert_int_equal(n_canceled, 0);
+    assert_int_equal(loop_post(loop, cancel_others, &called), SL_OK);
+    assert_int_equal(loop_post(loop, count, &n_canceled), SL_OK);
+    assert_int_equal(loop_post(loop, count, &n_kept), SL_OK);
+    UNTIL(n_kept == 2);
+    assert_true(called);
+    assert_int_equal(n_canceled, 0);
+    assert_int_equal(loop_post(loop, count, &n_canceled), SL_OK); /* a new one is made */
+    UNTIL(n_canceled == 1);
+}
+
 static void *stop_it(void *arg)
 {
     (void)arg;
@@ -364,6 +393,7 @@ int main(void)
         TEST(tasks_end_the_turn_and_do_not_wait),
         TEST(tasks_that_tasks_queue_run_twice_in_the_turn_at_most),
         TEST(posts_of_each_thread_keep_their_order),
+        TEST(posts_that_were_canceled_are_not_made),
         TEST(a_full_inbox_is_busy),
         TEST(run_ends_when_another_thread_stops_it),
         TEST(signals_arrive_on_the_loop),

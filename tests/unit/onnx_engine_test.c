@@ -558,6 +558,66 @@ static void test_cancels_in_threads(void **state)
     onnx_fixture_close(&fixture);
 }
 
+/* Data that stay where they are. */
+struct stay {
+    struct engine_hold hold;
+    int n_released;
+};
+
+static void count_release(struct engine_hold *hold)
+{
+    ((struct stay *)(void *)hold)->n_released++;
+}
+
+static sl_status submit_held(uint64_t id, struct stay *stay, const struct tensor *input)
+{
+    static const uint32_t held = 1;
+    struct sl_err err = SL_ERR_INIT;
+    const struct engine_infer req = {
+        .id = id, .inputs = input, .n_inputs = 1, .hold = &stay->hold, .held = &held};
+    stay->hold.release = count_release;
+    return engine_submit_infer(fixture.engine, &req, &err);
+}
+
+/* They are read in place, and let go of once, however the request ends. */
+static void test_data_that_stay_are_released_once(void **state)
+{
+    static const char *const options[] = {"{\"batch_max\":1}", "{\"instances\":2,\"batch_max\":1}",
+                                          "{\"batch_max\":4}"};
+    float data[6] = {-1, 2, -3, 4, -5, 6};
+    const float *answer;
+    bool idle;
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    onnx_fixture_need_runtime();
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        struct stay done[2] = {0}, refused_one = {0}, cancelled = {0}, unloaded = {0};
+        const struct tensor x = floats("x", 2, 3, data), wrong = floats("z", 2, 3, data);
+        onnx_fixture_open(&fixture, write_unary("Relu", ORT_ABI_FLOAT, 2, (int64_t[]){-1, 3}, NULL),
+                          options[i]);
+        data[1] = 2;
+        assert_int_equal(submit_held(0, &done[0], &x), SL_OK);
+        assert_int_equal(submit_held(1, &done[1], &x), SL_OK);
+        data[1] = 7; /* nobody has copied it yet */
+        fixture.n_live = 2;
+        onnx_fixture_drive(&fixture);
+        for (uint64_t id = 0; id < 2; id++) {
+            answer = fixture.answers[id].tensors[0].data;
+            assert_true(answer[0] == 0 && answer[1] == 7 && answer[5] == 6);
+            assert_int_equal(done[id].n_released, 1);
+        }
+        assert_int_equal(submit_held(2, &refused_one, &wrong), SL_INVALID);
+        assert_int_equal(refused_one.n_released, 0);
+        assert_int_equal(submit_held(3, &cancelled, &x), SL_OK);
+        assert_int_equal(engine_cancel(fixture.engine, 3), SL_OK);
+        assert_int_equal(cancelled.n_released, 1);
+        assert_int_equal(submit_held(4, &unloaded, &x), SL_OK);
+        if (i == 1) assert_int_equal(engine_step(fixture.engine, &idle, &err), SL_OK);
+        onnx_fixture_close(&fixture);
+        assert_int_equal(unloaded.n_released, 1);
+    }
+}
+
 static void try_bad(const char *path, const char *options, sl_status status, const char *says)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -658,6 +718,7 @@ int main(void)
         cmocka_unit_test(test_full_queue),
         cmocka_unit_test(test_cancels),
         cmocka_unit_test(test_cancels_in_threads),
+        cmocka_unit_test(test_data_that_stay_are_released_once),
         cmocka_unit_test(test_refuses_models),
         cmocka_unit_test(test_falls_back),
         cmocka_unit_test(test_no_memory),

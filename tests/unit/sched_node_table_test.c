@@ -126,6 +126,16 @@ static void test_silence(void **state)
     assert_int_equal(table.nodes[1].health, NODE_DEAD);
     assert_int_equal(table.n_by_model[0], 1);
     assert_int_equal(node_table_next_dead(&table, dead_ns), NODE_NONE);
+    /* Any word keeps a node alive, and brings a suspect one back, but not a dead one. */
+    int64_t later_ns = dead_ns - 1 + suspect_ns;
+    assert_int_equal(node_table_next_dead(&table, later_ns), NODE_NONE);
+    assert_int_equal(table.nodes[0].health, NODE_SUSPECT);
+    node_table_heard(&table, 0, later_ns);
+    node_table_heard(&table, 1, later_ns);
+    node_table_heard(&table, NODE_NONE, later_ns);
+    assert_int_equal(table.nodes[0].health, NODE_ALIVE);
+    assert_int_equal(table.nodes[1].health, NODE_DEAD);
+    assert_int_equal(node_table_next_silence(&table), later_ns + suspect_ns);
     assert_true(hear(&table, grid_report(1, 2, &load), dead_ns));
     assert_int_equal(table.nodes[1].health, NODE_ALIVE);
     assert_int_equal(table.n_by_model[0], 2);

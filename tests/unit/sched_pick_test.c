@@ -96,6 +96,23 @@ static void test_parts_of_a_score(void **state)
     node_table_done(&world.table);
 }
 
+/* One that has not run the model yet is taken for as fast as the fastest: it gets the next request,
+ * and is measured. */
+static void test_who_was_not_measured_is_tried(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, "balanced", 2);
+    load_of(&world, 0)->n_running = 2;
+    struct hosted_load *fresh = load_of(&world, 1);
+    fresh->prefill_tps = fresh->decode_tps = fresh->service_s = 0;
+    assert_int_equal(pick(&world).node, 1);
+    assert_true(near(row_of(&world, 1)->part[SCORE_DECODE], row_of(&world, 0)->part[SCORE_DECODE]));
+    world.table.fastest[0] = (struct model_speed){0};
+    assert_int_equal(pick(&world).node, 0); /* nobody knows: a modest machine */
+    node_table_done(&world.table);
+}
+
 static void test_waiting_for_a_slot(void **state)
 {
     (void)state;
@@ -257,10 +274,28 @@ static void test_policies_in_words(void **state)
     assert_string_equal(pick_filter_name(PICK_BREAKER), "breaker");
 }
 
+/* The tokens of a prompt are an estimate: what seems too long for all goes to one that will say. */
+static void test_too_long_for_all_is_for_a_node_to_say(void **state)
+{
+    (void)state;
+    struct world world;
+    world_init(&world, POLICY_DEFAULT, 2);
+    load_of(&world, 0)->kv_tokens_max = load_of(&world, 1)->kv_tokens_max = 599;
+    assert_int_not_equal(pick(&world).node, NODE_NONE);
+    assert_int_equal(world.explained.n, 2);
+    load_of(&world, 1)->kv_tokens_max = 600;
+    assert_int_equal(pick(&world).node, 1);
+    /* Where one could take it later, it waits for that one. */
+    load_of(&world, 1)->n_running = load_of(&world, 1)->n_waiting = 4;
+    assert_int_equal(pick(&world).node, NODE_NONE);
+    node_table_done(&world.table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_of_a_score),
+        cmocka_unit_test(test_who_was_not_measured_is_tried),
         cmocka_unit_test(test_waiting_for_a_slot),
         cmocka_unit_test(test_the_last_prompt_token_is_always_computed),
         cmocka_unit_test(test_what_is_filtered_and_why),
@@ -268,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_baselines),
         cmocka_unit_test(test_a_sample_and_the_holders),
         cmocka_unit_test(test_policies_in_words),
+        cmocka_unit_test(test_too_long_for_all_is_for_a_node_to_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

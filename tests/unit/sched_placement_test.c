@@ -243,6 +243,61 @@ static void test_room_is_made_without_taking_a_last_one(void **state)
     world_end(&world);
 }
 
+/* Nobody uses model 1 any more, though its demand has not faded yet: it gives way at once to one
+ * that is ready nowhere, and stays gone. */
+static void test_an_idle_model_gives_way_at_once(void **state)
+{
+    (void)state;
+    struct world world;
+    world_begin(&world);
+    for (uint32_t i = 0; i < NODES; i++) world.memory[i] = i ? 0 : 8 * GB;
+    world.waiting[1] = 1;
+    second(&world);
+    world.waiting[1] = 0;
+    world.running[1] = 1;
+    seconds(&world, 20);
+    assert_int_equal(n_replicas(&world, 1), 1);
+    world.waiting[0] = 1;
+    seconds(&world, 20);
+    assert_int_equal(n_replicas(&world, 1), 1); /* it has a request */
+    world.running[1] = 0;
+    seconds(&world, 2);
+    assert_int_equal(n_replicas(&world, 0), 1);
+    world.waiting[0] = 0;
+    world.running[0] = 1;
+    seconds(&world, 600);
+    assert_int_equal(n_replicas(&world, 0), 1);
+    assert_int_equal(n_replicas(&world, 1), 0);
+    world_end(&world);
+}
+
+/* One step that nobody carries out. Returns the node it was to be loaded on. */
+static uint32_t ordered(struct world *world)
+{
+    const struct placement_action *actions;
+    size_t n;
+    world->now_ns += S;
+    for (uint32_t i = 0; i < NODES; i++)
+        if (world->table.nodes[i].health != NODE_DEAD) report(world, i);
+    placement_step(world->placement, &world->table, world->waiting, world->now_ns, &actions, &n);
+    return n == 1 && actions[0].kind == PLACEMENT_LOAD ? actions[0].node : NODE_NONE;
+}
+
+static void test_a_load_dies_with_its_node(void **state)
+{
+    (void)state;
+    struct world world;
+    world_begin(&world);
+    world.waiting[0] = 1;
+    uint32_t first = ordered(&world);
+    assert_true(first != NODE_NONE);
+    assert_int_equal(ordered(&world), NODE_NONE); /* it is on its way */
+    node_table_gone(&world.table, first);
+    uint32_t second_one = ordered(&world);
+    assert_true(second_one != NODE_NONE && second_one != first);
+    world_end(&world);
+}
+
 static void test_where_it_may_live(void **state)
 {
     (void)state;
@@ -294,6 +349,74 @@ static void test_configuration_and_memory(void **state)
     assert_int_equal(sl_mem_live(), live);
 }
 
+static void test_who_has_the_files_loads_first(void **state)
+{
+    (void)state;
+    struct world world;
+    const uint64_t holders = 1 << 2;
+    struct placement_model model = {.bytes = 6 * GB, .holders = &holders};
+    world_begin(&world);
+    world.memory[0] = 64 * GB;
+    assert_int_equal(placement_set_model(world.placement, 0, &model), SL_OK);
+    world.waiting[0] = 1;
+    second(&world);
+    assert_true(world.hosts[2][0]);
+    world.running[0] = 30; /* others fetch them */
+    seconds(&world, 300);
+    assert_int_equal(n_replicas(&world, 0), 3);
+    world_end(&world);
+}
+
+static void test_past_demand_loads_nothing(void **state)
+{
+    (void)state;
+    struct world world;
+    world_begin(&world);
+    world.waiting[0] = 4;
+    second(&world);
+    assert_int_equal(n_replicas(&world, 0), 1);
+    world.waiting[0] = 0;
+    world.running[0] = 4;
+    seconds(&world, 30);
+    memset(world.hosts, 0, sizeof world.hosts); /* somebody had it unloaded */
+    world.running[0] = 0;
+    world.n_loads[0] = 0;
+    seconds(&world, 60);
+    assert_int_equal(world.n_loads[0], 0);
+    world_end(&world);
+}
+
+/* As many as are wanted come at once with the first, come back when a node has lost one, and go
+ * when nobody asks any more. */
+static void test_as_many_as_are_wanted(void **state)
+{
+    (void)state;
+    struct world world;
+    struct placement_model wanted = {.bytes = 6 * GB, .replicas_wanted = 3};
+    world_begin(&world);
+    assert_int_equal(placement_set_model(world.placement, 0, &wanted), SL_OK);
+    seconds(&world, 10);
+    assert_int_equal(n_replicas(&world, 0), 0);
+    world.waiting[0] = 1;
+    second(&world);
+    assert_int_equal(n_replicas(&world, 0), 3);
+    world.waiting[0] = 0;
+    world.running[0] = 3;
+    seconds(&world, 10);
+    assert_int_equal(n_replicas(&world, 0), 3);
+    for (uint32_t i = 0; i < NODES; i++)
+        if (world.hosts[i][0]) {
+            world.hosts[i][0] = false;
+            break;
+        }
+    second(&world);
+    assert_int_equal(n_replicas(&world, 0), 3);
+    world.running[0] = 0;
+    seconds(&world, 3600);
+    assert_int_equal(n_replicas(&world, 0), 0);
+    world_end(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,8 +426,13 @@ int main(void)
         cmocka_unit_test(test_minimum_and_maximum),
         cmocka_unit_test(test_noise_makes_nothing_flap),
         cmocka_unit_test(test_room_is_made_without_taking_a_last_one),
+        cmocka_unit_test(test_an_idle_model_gives_way_at_once),
+        cmocka_unit_test(test_a_load_dies_with_its_node),
         cmocka_unit_test(test_where_it_may_live),
         cmocka_unit_test(test_configuration_and_memory),
+        cmocka_unit_test(test_who_has_the_files_loads_first),
+        cmocka_unit_test(test_past_demand_loads_nothing),
+        cmocka_unit_test(test_as_many_as_are_wanted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -325,11 +325,39 @@ static void test_every_decision_is_explained(void **state)
     assert_int_equal(why->n_rows, 3);
     assert_int_equal(why->attempt, 1);
     assert_int_equal(why->pick.node, world.actions[0].node);
-    struct pick_ask ask = {.prompt_tokens = 1000000};
+    struct pick_ask ask = {.labels_wanted = 1};
     for (int i = 0; i < PICK_EXCLUDED_MAX; i++) ask.excluded[i] = NODE_NONE;
     router_explain_ask(world.router, &ask, 0, &pick, &explained);
     assert_int_equal(pick.node, NODE_NONE);
-    assert_int_equal(pick.n_filtered[PICK_CONTEXT], 3);
+    assert_int_equal(pick.n_filtered[PICK_LABELS], 3);
+    router_destroy(world.router);
+}
+
+static void test_any_word_of_a_node_says_that_it_lives(void **state)
+{
+    (void)state;
+    struct world world;
+    world_begin(&world);
+    world_create(&world, 2);
+    int64_t step_ns = world.config.table.suspect_ns / 2;
+    assert_int_equal(submit(&world, 1, SCHED_STANDARD, 0), SL_OK);
+    uint32_t busy = world.actions[0].node;
+    for (int i = 0; i < 10; i++) {
+        world.now_ns += step_ns;
+        news(&world, ROUTER_ACCEPTED, 1, 1, busy, 0);
+    }
+    const struct grid_node *nodes = router_nodes(world.router)->nodes;
+    assert_int_equal(nodes[busy].health, NODE_ALIVE);
+    assert_int_equal(nodes[1 - busy].health,
+                     10 * step_ns >= world.config.table.dead_ns ? NODE_DEAD : NODE_SUSPECT);
+    assert_int_equal(step(&world, (struct router_event){.kind = ROUTER_HEARD, .node = 4}),
+                     SL_INVALID);
+    world.now_ns += step_ns;
+    assert_int_equal(step(&world, (struct router_event){.kind = ROUTER_HEARD, .node = busy}),
+                     SL_OK);
+    world.now_ns += step_ns;
+    assert_int_equal(step(&world, (struct router_event){.kind = ROUTER_TICK}), SL_OK);
+    assert_int_equal(nodes[busy].health, NODE_ALIVE);
     router_destroy(world.router);
 }
 
@@ -394,6 +422,7 @@ int main(void)
         cmocka_unit_test(test_a_second_try_for_the_interactive),
         cmocka_unit_test(test_classes_share_what_becomes_free),
         cmocka_unit_test(test_every_decision_is_explained),
+        cmocka_unit_test(test_any_word_of_a_node_says_that_it_lives),
         cmocka_unit_test(test_limits_and_nonsense),
         cmocka_unit_test(test_without_memory),
     };

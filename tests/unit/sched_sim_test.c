@@ -235,7 +235,7 @@ static void test_unlike_nodes_under_a_real_trace(void **state)
     struct sl_err err;
     if (access(TRACES "AzureLLMInferenceTrace_conv.csv", R_OK) != 0) skip();
     assert_int_equal(sim_nodes_load(EXAMPLES "five-nodes.yaml", &grid, &err), SL_OK);
-    assert_int_equal(sim_trace_load(TRACES "AzureLLMInferenceTrace_conv.csv", 0, &trace, &err),
+    assert_int_equal(sim_trace_load(TRACES "AzureLLMInferenceTrace_conv.csv", NULL, &trace, &err),
                      SL_OK);
     assert_int_equal(trace.n, 19366);
     config_make(&config, grid.nodes, grid.n_nodes);
@@ -256,7 +256,7 @@ static void test_prefixes_under_a_real_trace(void **state)
     struct sl_err err;
     if (access(TRACES "conversation_trace.jsonl", R_OK) != 0) skip();
     assert_int_equal(sim_nodes_load(EXAMPLES "five-gpus.yaml", &grid, &err), SL_OK);
-    assert_int_equal(sim_trace_load(TRACES "conversation_trace.jsonl", 0, &trace, &err), SL_OK);
+    assert_int_equal(sim_trace_load(TRACES "conversation_trace.jsonl", NULL, &trace, &err), SL_OK);
     assert_int_equal(trace.n_blocks, 288500);
     config_make(&config, grid.nodes, grid.n_nodes);
     load_to(&config, &trace, 1);

@@ -14,7 +14,7 @@
 
 static sl_status trace_read(const char *text, struct sim_trace *out, struct sl_err *err)
 {
-    return sim_trace_read(text, strlen(text), 0, out, err);
+    return sim_trace_read(text, strlen(text), NULL, out, err);
 }
 
 static void test_azure_trace(void **state)
@@ -51,9 +51,33 @@ static void test_mooncake_trace(void **state)
     assert_int_equal(trace.blocks[0], trace.blocks[2]);
     assert_int_not_equal(trace.blocks[1], trace.blocks[3]);
     sim_trace_done(&trace);
-    assert_int_equal(sim_trace_read(text, strlen(text), 1, &trace, &err), SL_OK);
+    assert_int_equal(
+        sim_trace_read(text, strlen(text), &(struct sim_trace_opts){.n_max = 1}, &trace, &err),
+        SL_OK);
     assert_int_equal(trace.n, 1);
     sim_trace_done(&trace);
+}
+
+static void test_models_and_classes_by_name(void **state)
+{
+    (void)state;
+    const struct sim_model models[] = {{.name = "chat"}, {.name = "code"}};
+    struct sim_trace_opts opts = {.models = models, .n_models = 2};
+    struct sim_trace trace;
+    struct sl_err err;
+    const char *text = "{\"timestamp\": 0.25, \"input_length\": 6, \"output_length\": 5, "
+                       "\"model\": \"code\", \"class\": \"batch\"}\n"
+                       "{\"timestamp\": 1, \"input_length\": 7, \"output_length\": 6}\n";
+    assert_int_equal(sim_trace_read(text, strlen(text), &opts, &trace, &err), SL_OK);
+    assert_int_equal(trace.requests[0].model, 1);
+    assert_int_equal(trace.requests[0].qos_class, SCHED_BATCH);
+    assert_int_equal(trace.requests[1].model, SIM_NONE);
+    assert_int_equal(trace.requests[1].qos_class, SCHED_CLASS_COUNT);
+    assert_int_equal(trace.requests[1].arrival_ns, 750000);
+    sim_trace_done(&trace);
+    opts.n_models = 1; /* nobody knows of code then */
+    assert_int_equal(sim_trace_read(text, strlen(text), &opts, &trace, &err), SL_INVALID);
+    assert_non_null(strstr(err.text, "model code"));
 }
 
 static void test_bad_traces_name_the_line(void **state)
@@ -121,6 +145,46 @@ static void test_nodes_file(void **state)
     sim_nodes_done(&grid);
 }
 
+static void test_a_grid_in_a_nodes_file(void **state)
+{
+    (void)state;
+    struct sim_nodes grid;
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = nodes_read(
+        "placement: true\n"
+        "models: [{name: a, gb: 4, shares: [1, 3]}, {name: b, gb: 2, replicas_min: 1}]\n"
+        "sites: [p, q]\n"
+        "links: [{from: p, to: q, rtt_ms: 30, jitter_ms: 2, mbit: 100, loss: 0.01}]\n"
+        "gateways: [q]\n"
+        "tariffs: [{name: t, price_kwh: [0.1, -0.2], carbon_kwh: [300]}]\n"
+        "nodes:\n"
+        "  - {name: x, site: q, tariff: t, memory_gb: 5, disk_mb_s: 500, mbit: 1000, stored: [b],\n"
+        "     overhead_ms: 1, prefill: 100, prefill_ms: 2, prefill_group: 32, context_us: 3,\n"
+        "     kv_tokens: 1000, steps: [{streams: 1, ms: 10}, {streams: 4, ms: 16}]}\n"
+        "failures: [{kind: crash, every_s: 60, for_s: 5}]\n",
+        &grid, &err);
+    if (status != SL_OK) print_message("%s\n", err.text);
+    assert_int_equal(status, SL_OK);
+    assert_true(grid.placement);
+    assert_int_equal(grid.models[0].bytes, 4000000000);
+    assert_int_equal(grid.models[1].replicas_min, 1);
+    assert_int_equal(grid.n_parts, 2);
+    assert_true(grid.shares[1] == 3 && grid.shares[2] == 1 && grid.shares[3] == 1);
+    assert_true(grid.links[1].rtt_s == 0.03 && grid.links[2].rtt_s == 0.03);
+    assert_true(grid.links[0].rtt_s == 0 && grid.links[1].bits_per_s == 1e8);
+    assert_int_equal(grid.gateway_sites[0], 1);
+    assert_true(grid.tariffs[0].n_price == 2 && grid.tariffs[0].price_kwh[1] == -0.2);
+    const struct sim_node *node = &grid.nodes[0];
+    assert_int_equal(node->site, 1);
+    assert_int_equal(node->tariff, 0);
+    assert_int_equal(node->n_models, 0); /* placement's affair */
+    assert_int_equal(node->stored[0], 1);
+    assert_int_equal(node->n_steps, 2);
+    assert_true(node->decode_tps == 100 && node->decode_full_tps == 250);
+    assert_int_equal(grid.failures[0].node, SIM_NONE);
+    sim_nodes_done(&grid);
+}
+
 static void test_bad_nodes_files_say_what_is_wrong(void **state)
 {
     (void)state;
@@ -143,6 +207,13 @@ static void test_bad_nodes_files_say_what_is_wrong(void **state)
         {MODELS "nodes: [{name: x, " SPEEDS
                 "}]\nfailures: [{kind: fire, node: x, at_s: 1, for_s: 1}]\n",
          "kind"},
+        {MODELS "nodes: [{name: x, site: here, " SPEEDS "}]\n", "site here"},
+        {MODELS "nodes: [{name: x, tariff: night, " SPEEDS "}]\n", "tariff night"},
+        {MODELS "links: [{from: p, to: q}]\nnodes: [{name: x, " SPEEDS "}]\n", "there are none"},
+        {MODELS "sites: [p]\ngateways: [q]\nnodes: [{name: x, " SPEEDS "}]\n", "site q"},
+        {"models: [{name: a, shares: [1, 2]}, {name: b, shares: [1, 2, 3]}]\n"
+         "nodes: [{name: x, " SPEEDS "}]\n",
+         "shares"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         uint64_t live = sl_mem_live();
@@ -180,8 +251,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_azure_trace),
         cmocka_unit_test(test_mooncake_trace),
+        cmocka_unit_test(test_models_and_classes_by_name),
         cmocka_unit_test(test_bad_traces_name_the_line),
         cmocka_unit_test(test_nodes_file),
+        cmocka_unit_test(test_a_grid_in_a_nodes_file),
         cmocka_unit_test(test_bad_nodes_files_say_what_is_wrong),
         cmocka_unit_test(test_plot),
     };

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "exec/worker_batch.h"
 #include "exec/worker_prompt.h"
+#include "exec/worker_share.h"
 #include "exec/worker_words.h"
 
 /* An engine that only tells what it is and makes a token of each byte. */
@@ -56,6 +57,8 @@ static struct engine *fake_engine(void)
     assert_int_equal(engine_create(&fake_ops, &self, &engine, &err), SL_OK);
     return engine;
 }
+
+static struct worker_share nothing_shared;
 
 #define CHAT "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"
 
@@ -157,7 +160,7 @@ static void test_batch_copies(void **state)
     struct worker_batch batch;
     struct wire_msg msg;
     (void)state;
-    worker_batch_init(&batch);
+    worker_batch_init(&batch, &nothing_shared);
     assert_int_equal(worker_batch_add(&batch, &event), SL_OK);
     memcpy(text, "two", 3);
     assert_int_equal(worker_batch_add(&batch, &event), SL_OK);
@@ -178,7 +181,7 @@ static void test_batch_says_when_it_is_full(void **state)
     struct worker_batch batch;
     size_t n = 0;
     (void)state;
-    worker_batch_init(&batch);
+    worker_batch_init(&batch, &nothing_shared);
     for (; !worker_batch_full(&batch); n++)
         assert_int_equal(worker_batch_add(&batch, &event), SL_OK);
     assert_true(n > 1000 && n < 100000);
@@ -194,7 +197,7 @@ static void test_batch_without_memory(void **state)
     sl_status status = SL_NOMEM;
     (void)state;
     for (uint64_t n = 1; status != SL_OK; n++) {
-        worker_batch_init(&batch);
+        worker_batch_init(&batch, &nothing_shared);
         sl_mem_fail_at(n, false);
         status = worker_batch_add(&batch, &event);
         sl_mem_fail_at(0, false);

@@ -414,6 +414,7 @@ static sl_status echo_infer(void *self, const struct engine_infer *req, struct s
     if (status == SL_OK) {
         request->answer.finish = ENGINE_FINISH_STOP;
         enqueue(echo, request, 0, 0);
+        if (req->hold) req->hold->release(req->hold);
     } else if (request) {
         request_free(request);
     }

@@ -100,10 +100,22 @@ static void pick_batch(const struct onnx_engine *engine, struct pick *pick)
     }
 }
 
+static bool is_full(const struct onnx_engine *engine, const struct pick *pick)
+{
+    return !can_share(engine->first_waiting) || pick->n_rows >= engine->batch_max;
+}
+
+bool onnx_batch_is_full(const struct onnx_engine *engine)
+{
+    struct pick pick;
+    pick_batch(engine, &pick);
+    return is_full(engine, &pick);
+}
+
 static int64_t due_of(const struct onnx_engine *engine, const struct pick *pick)
 {
     const struct onnx_request *head = engine->first_waiting;
-    if (!can_share(head) || pick->n_rows >= engine->batch_max) return head->submit_ns;
+    if (is_full(engine, pick)) return head->submit_ns;
     return head->submit_ns + (int64_t)engine->options.batch_delay_us * NS_PER_US;
 }
 
@@ -119,7 +131,7 @@ static sl_status join_tensor(const struct onnx_job *job, size_t at, struct sl_ar
 {
     size_t n_bytes = 0, filled = 0;
     for (size_t i = 0; i < job->n_requests; i++) n_bytes += job->requests[i]->inputs[at].n_bytes;
-    char *data = sl_arena_alloc(arena, n_bytes);
+    char *data = sl_arena_alloc_unset(arena, n_bytes);
     if (!data) return SL_NOMEM;
     *out = job->requests[0]->inputs[at];
     out->shape[0] = job->n_rows;
@@ -192,13 +204,13 @@ sl_status onnx_batch_form(struct onnx_engine *engine, int64_t now_ns, struct onn
         pick.requests[i]->state = ONNX_REQUEST_RUNNING;
     }
     engine->n_running += (int32_t)pick.n;
-    job->start_ns = now_ns;
     *out = job;
     return SL_OK;
 }
 
 void onnx_batch_run(struct onnx_job *job)
 {
+    job->start_ns = sl_now_ns();
     sl_status status = onnx_run_execute(&job->run, job->n_requests, &job->err);
     job->err.status = status;
     job->end_ns = sl_now_ns();

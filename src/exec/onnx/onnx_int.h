@@ -29,7 +29,8 @@ struct onnx_request {
     struct sl_arena arena;            /* all that it points at */
     struct tensor *inputs; /* in the signature's order, with its names; NULL for a text */
     size_t n_inputs;
-    int32_t *wanted; /* [n_wanted] outputs, by their places in the signature */
+    struct engine_hold *hold; /* of data that stay where they were given; NULL: none */
+    int32_t *wanted;          /* [n_wanted] outputs, by their places in the signature */
     size_t n_wanted;
     int64_t n_rows; /* of every input; 0: they have no first dimension in common */
     size_t n_bytes; /* of the inputs, or what they will take */
@@ -46,7 +47,8 @@ struct onnx_job {
     struct onnx_run run;
     struct sl_err err; /* of the run */
     int64_t n_rows;
-    int64_t start_ns, end_ns;
+    _Atomic int64_t start_ns; /* 0: it waits for a thread */
+    int64_t end_ns;
     size_t n_requests;
     struct onnx_request *requests[]; /* [engine's batch_max] */
 };
@@ -60,11 +62,14 @@ struct onnx_engine {
     struct sl_idmap live;
     struct onnx_request *first_waiting, *last_waiting;
     int32_t n_waiting, n_running; /* requests */
-    int32_t n_jobs;               /* that run */
+    int32_t n_jobs;               /* in the pool */
     size_t waiting_bytes;
     int32_t batch_max, queue_max;
     struct onnx_pool *pool; /* NULL with one instance */
-    struct onnx_job **jobs; /* [options.instances] those that run in the pool */
+    struct onnx_job **jobs; /* [jobs_max] those in the pool */
+    /* In the pool at once: those that run, and one more for each thread, so that a thread that is
+     * done goes on at once. */
+    int32_t jobs_max;
     struct engine_stats stats;
     uint64_t n_params;     /* elements of the stored tensors */
     const char *main_type; /* that of most of their bytes: "FP32" */
@@ -97,6 +102,8 @@ bool onnx_batch_part(const struct onnx_job *job, const struct tensor *output, in
                      int64_t n_rows, struct tensor *out);
 void onnx_job_destroy(struct onnx_job *job); /* not its requests */
 
+/* Would nothing be won if the first waiting request waited for more? */
+bool onnx_batch_is_full(const struct onnx_engine *engine);
 /* When the first waiting request is due to run: its time in the queue is up, or its batch full. */
 int64_t onnx_batch_due_ns(const struct onnx_engine *engine);
 

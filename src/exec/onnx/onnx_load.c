@@ -113,7 +113,8 @@ static sl_status set_up(struct onnx_engine *engine, const struct engine_load *lo
     sl_status status = onnx_options_parse(load->options, &engine->options, err);
     if (status != SL_OK) return status;
     engine->queue_max = queue_of(engine, load);
-    engine->jobs = sl_calloc((size_t)engine->options.instances, sizeof(struct onnx_job *));
+    engine->jobs_max = 2 * engine->options.instances;
+    engine->jobs = sl_calloc((size_t)engine->jobs_max, sizeof(struct onnx_job *));
     if (!engine->jobs) return sl_err_set(err, SL_NOMEM, "engine");
     status = open_model(engine, load, threads_of(engine, load), err);
     if (status == SL_OK)
@@ -125,7 +126,7 @@ static sl_status set_up(struct onnx_engine *engine, const struct engine_load *lo
     if (status != SL_OK) return status;
     warm_up(engine, load->path);
     return engine->options.instances > 1
-               ? onnx_pool_create(engine->options.instances, &engine->pool, err)
+               ? onnx_pool_create(engine->options.instances, engine->jobs_max, &engine->pool, err)
                : SL_OK;
 }
 

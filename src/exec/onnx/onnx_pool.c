@@ -22,20 +22,21 @@ static void *compute(void *arg)
         const uint64_t one = 1;
         onnx_batch_run(item);
         sl_status status = sl_queue_push(pool->done, item);
-        (void)status; /* there is room for one of each thread, and it is closed after we end */
+        (void)status; /* there is room for all, and it is closed after we end */
         ssize_t n = write(pool->fd, &one, sizeof one);
         (void)n; /* fails only when it is readable already */
     }
     return NULL;
 }
 
-static sl_status start(struct onnx_pool *pool, int32_t n_threads, struct sl_err *err)
+static sl_status start(struct onnx_pool *pool, int32_t n_threads, int32_t n_jobs_max,
+                       struct sl_err *err)
 {
     pool->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (pool->fd < 0) return sl_err_errno(err, errno, "eventfd");
-    sl_status status = sl_queue_create((size_t)n_threads, &pool->work);
-    if (status == SL_OK) status = sl_queue_create((size_t)n_threads, &pool->done);
-    if (status != SL_OK) return sl_err_set(err, status, "queues of %d jobs", n_threads);
+    sl_status status = sl_queue_create((size_t)n_jobs_max, &pool->work);
+    if (status == SL_OK) status = sl_queue_create((size_t)n_jobs_max, &pool->done);
+    if (status != SL_OK) return sl_err_set(err, status, "queues of %d jobs", n_jobs_max);
     while (pool->n_threads < n_threads) {
         int errnum = pthread_create(&pool->threads[pool->n_threads], NULL, compute, pool);
         if (errnum) return sl_err_errno(err, errnum, "a thread for an instance");
@@ -44,11 +45,12 @@ static sl_status start(struct onnx_pool *pool, int32_t n_threads, struct sl_err 
     return SL_OK;
 }
 
-sl_status onnx_pool_create(int32_t n_threads, struct onnx_pool **out, struct sl_err *err)
+sl_status onnx_pool_create(int32_t n_threads, int32_t n_jobs_max, struct onnx_pool **out,
+                           struct sl_err *err)
 {
     struct onnx_pool *pool = sl_calloc(1, sizeof *pool + (size_t)n_threads * sizeof *pool->threads);
     if (!pool) return sl_err_set(err, SL_NOMEM, "pool");
-    sl_status status = start(pool, n_threads, err);
+    sl_status status = start(pool, n_threads, n_jobs_max, err);
     if (status == SL_OK)
         *out = pool;
     else

@@ -22,12 +22,13 @@ static struct onnx_request *create(uint64_t id, struct sl_err *err)
 void onnx_request_destroy(struct onnx_request *request)
 {
     if (!request) return;
+    if (request->hold) request->hold->release(request->hold);
     sl_arena_done(&request->arena);
     sl_free(request);
 }
 
 /* The inputs in the signature's order and with its very names, so that requests are quick to
- * compare. */
+ * compare; their data are copied, unless they stay. */
 static sl_status copy_inputs(const struct tensor_signature *signature,
                              const struct engine_infer *req, struct onnx_request *request)
 {
@@ -36,15 +37,16 @@ static sl_status copy_inputs(const struct tensor_signature *signature,
     if (!ordered) return SL_NOMEM;
     for (size_t i = 0; i < signature->n_inputs && n < req->n_inputs; i++) {
         for (size_t j = 0; j < req->n_inputs; j++) {
+            bool stays = req->hold && req->held[j];
             if (strcmp(signature->inputs[i].name, req->inputs[j].name)) continue;
             ordered[n] = req->inputs[j];
-            ordered[n++].name = signature->inputs[i].name;
+            ordered[n].name = signature->inputs[i].name;
+            if (!stays && tensor_copy_data(&ordered[n], &request->arena) != SL_OK) return SL_NOMEM;
+            n++;
         }
     }
-    sl_status status = tensors_copy(ordered, n, &request->arena, &request->inputs);
-    if (status != SL_OK) return status;
+    request->inputs = ordered;
     request->n_inputs = n;
-    for (size_t i = 0; i < n; i++) request->inputs[i].name = ordered[i].name;
     return SL_OK;
 }
 
@@ -115,6 +117,7 @@ sl_status onnx_request_infer(const struct onnx_engine *engine, const struct engi
     settle_bools(request->inputs, request->n_inputs);
     request->n_rows = common_rows(request->inputs, request->n_inputs);
     request->n_bytes = tensors_bytes(request->inputs, request->n_inputs);
+    request->hold = req->hold;
     *out = request;
     return SL_OK;
 }

@@ -64,6 +64,7 @@ static sl_status explain(sl_status status, struct sl_err *err)
     static const char *const devices[] = {"CUDA", "CUDNN", "CUBLAS", "TensorRT", "HIP", "ACL"};
     if (strstr(err->text, "terminate flag"))
         return sl_err_set(err, SL_CANCELLED, "the run was stopped");
+    if (status == SL_NOMEM) return sl_err_prefix(err, "no memory for the run");
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
         if (strstr(err->text, devices[i])) return status;
     if (status == SL_INTERNAL) err->status = SL_INVALID;

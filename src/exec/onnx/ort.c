@@ -50,7 +50,7 @@ static void *open_library(void)
     if (env) return dlopen(env, RTLD_NOW | RTLD_LOCAL);
     handle = open_beside("/../lib/starlane");
     if (!handle) handle = open_beside("");
-    if (!handle && *STARLANE_ONNXRUNTIME_LIB)
+    if (!handle && sizeof STARLANE_ONNXRUNTIME_LIB > 1) /* "": none was built */
         handle = dlopen(STARLANE_ONNXRUNTIME_LIB, RTLD_NOW | RTLD_LOCAL);
     if (!handle) handle = dlopen(LIBRARY ".1", RTLD_NOW | RTLD_LOCAL);
     return handle ? handle : dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);

@@ -1,0 +1,342 @@
+/* dispatch_place.c: which models are loaded where. Every gateway says what waits there; the live
+ * one with the lowest id decides for all (sched/placement) and tells the nodes, again and again
+ * until their reports show it. Two that both think they are it, in a partition, are no harm: each
+ * sees the nodes that it can tell. */
+#include "grid/dispatch_int.h"
+#include "base/mem.h"
+#include <string.h>
+
+#define S INT64_C(1000000000)
+#define DEMAND_TRUST_NS (5 * S)   /* a gateway that was silent for five DEMANDs is none */
+#define CONTROL_AGAIN_NS (1 * S)  /* a report may be a second away */
+#define CONTROL_UNTIL_NS (60 * S) /* placement's load_timeout_ns: then it decides anew */
+/* A member that died may be back in so long: what only it can load is waited for. */
+#define COMEBACK_NS (30 * S)
+#define HOPELESS_NS (5 * S) /* a request waits that long for a member that can load its model */
+#define GB 1e9
+
+/* --- what waits where --- */
+
+static bool is_live_gateway(const struct dispatch *dispatch, const struct dispatch_node *node)
+{
+    return node->used && node->demand_ns >= 0 &&
+           router_nodes(dispatch->router)->nodes[node->number].health == NODE_ALIVE &&
+           dispatch->router_ns - node->demand_ns < DEMAND_TRUST_NS;
+}
+
+static bool places(const struct dispatch *dispatch)
+{
+    if (dispatch->cfg.no_placement) return false;
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++)
+        if (is_live_gateway(dispatch, &dispatch->nodes[i]) &&
+            strcmp(dispatch->nodes[i].id, dispatch->self) < 0)
+            return false;
+    return true;
+}
+
+static bool ready_somewhere(const struct dispatch *dispatch, uint32_t model)
+{
+    return router_nodes(dispatch->router)->n_by_model[model] > 0;
+}
+
+void dispatch_publish_demand(struct dispatch *dispatch)
+{
+    struct grid_demand_entry entries[DISPATCH_DEMANDS_MAX];
+    struct grid_msg msg = {.type = GRID_DEMAND,
+                           .demand = {.boot = dispatch->cfg.boot, .v = entries}};
+    for (uint32_t i = 0; i < dispatch->n_models && msg.demand.n < DISPATCH_DEMANDS_MAX; i++) {
+        const struct dispatch_model *model = &dispatch->models[i];
+        uint32_t n_waiting = router_pending(dispatch->router, i);
+        if (model->used && (n_waiting || model->pinned))
+            entries[msg.demand.n++] =
+                (struct grid_demand_entry){model->name, model->digest, n_waiting, model->pinned};
+    }
+    dispatch->tell_demand = false;
+    dispatch_send(dispatch, "report", NULL, &msg);
+}
+
+void dispatch_on_demand(struct dispatch *dispatch, struct dispatch_node *node,
+                        const struct grid_demand *demand)
+{
+    if (node->self) return;
+    dispatch_heard(dispatch, node);
+    node->demand_ns = dispatch->router_ns;
+    node->n_demands = 0;
+    if (demand->n && !node->demands)
+        node->demands = sl_calloc(DISPATCH_DEMANDS_MAX, sizeof *node->demands);
+    for (size_t i = 0; node->demands && i < demand->n && i < DISPATCH_DEMANDS_MAX; i++) {
+        const struct grid_demand_entry *entry = &demand->v[i];
+        const struct dispatch_model *model =
+            dispatch_model_known(dispatch, entry->name, entry->digest);
+        if (!model) continue;
+        node->demands[node->n_demands++] =
+            (struct dispatch_demand){model->number, entry->n_waiting, entry->pinned};
+        if (entry->n_waiting && !ready_somewhere(dispatch, model->number))
+            dispatch->place_now = true;
+    }
+}
+
+void dispatch_place_model(struct dispatch *dispatch, const struct dispatch_model *model)
+{
+    if (ready_somewhere(dispatch, model->number)) return;
+    dispatch->place_now = dispatch->tell_demand = true;
+}
+
+/* --- telling the nodes --- */
+
+static const struct grid_hosted *hosted_of(const struct dispatch *dispatch, uint32_t node,
+                                           uint32_t model)
+{
+    const struct dispatch_node *entry = &dispatch->nodes[node];
+    for (size_t i = 0; entry->has_report && i < entry->report.n_hosted; i++)
+        if (entry->hosted_models[i] == model) return &entry->report.hosted[i];
+    return NULL;
+}
+
+/* Members that are alive and have the files, in a row that begins elsewhere for each node: not all
+ * are sent to the same ones. */
+static size_t sources_of(const struct dispatch *dispatch, const struct dispatch_control *control,
+                         struct grid_source out[GRID_SOURCES_MAX])
+{
+    const uint64_t *holders = dispatch->models[control->model].holders;
+    size_t n = 0;
+    for (uint32_t i = 1; i < dispatch->n_nodes && n < GRID_SOURCES_MAX; i++) {
+        uint32_t at = (control->node + i) % dispatch->n_nodes;
+        const struct dispatch_node *node = &dispatch->nodes[at];
+        if (!(holders[at / 64] >> at % 64 & 1) || !node->used || !node->has_report ||
+            !*node->report.address ||
+            router_nodes(dispatch->router)->nodes[at].health != NODE_ALIVE)
+            continue;
+        out[n++] = (struct grid_source){node->id, node->report.address};
+    }
+    return n;
+}
+
+static void control_say(struct dispatch *dispatch, struct dispatch_control *control)
+{
+    const struct dispatch_model *model = &dispatch->models[control->model];
+    struct grid_source sources[GRID_SOURCES_MAX];
+    struct grid_msg msg = {
+        .type = GRID_CONTROL,
+        .control = {.kind = control->kind, .model = model->name, .digest = model->digest}};
+    if (control->kind == GRID_CONTROL_LOAD) {
+        msg.control.sources = sources;
+        msg.control.n_sources = sources_of(dispatch, control, sources);
+    }
+    control->next_ns = dispatch->router_ns + CONTROL_AGAIN_NS;
+    dispatch_send(dispatch, "run", dispatch->nodes[control->node].id, &msg);
+}
+
+/* Says it, and again until it is done; a later wish takes the place of an earlier one. */
+static void control_add(struct dispatch *dispatch, enum grid_control_kind kind, uint32_t node,
+                        uint32_t model)
+{
+    struct dispatch_control *place = NULL;
+    for (uint32_t i = 0; i < DISPATCH_CONTROLS_MAX; i++) {
+        struct dispatch_control *at = &dispatch->controls[i];
+        if (at->used && at->node == node && at->model == model) {
+            place = at;
+            break;
+        }
+        if (!at->used && !place) place = at;
+    }
+    if (!place) return; /* placement finds out that nothing has happened */
+    *place = (struct dispatch_control){.used = true,
+                                       .kind = kind,
+                                       .node = node,
+                                       .model = model,
+                                       .epoch = dispatch->nodes[node].epoch,
+                                       .version = dispatch->nodes[node].report.version,
+                                       .until_ns = dispatch->router_ns + CONTROL_UNTIL_NS};
+    control_say(dispatch, place);
+}
+
+static bool control_is_done(const struct dispatch *dispatch, const struct dispatch_control *control)
+{
+    const struct dispatch_node *node = &dispatch->nodes[control->node];
+    const struct grid_hosted *hosted = hosted_of(dispatch, control->node, control->model);
+    enum sched_model_state state = hosted ? hosted->load.state : SCHED_UNLOADED;
+    bool loaded = state != SCHED_UNLOADED && state != SCHED_DRAINING;
+    if (!node->used || node->epoch != control->epoch) return true; /* it has forgotten */
+    if (node->report.version <= control->version) return false;
+    return loaded == (control->kind == GRID_CONTROL_LOAD);
+}
+
+void dispatch_control_repeat(struct dispatch *dispatch)
+{
+    for (uint32_t i = 0; i < DISPATCH_CONTROLS_MAX; i++) {
+        struct dispatch_control *control = &dispatch->controls[i];
+        if (!control->used) continue;
+        if (dispatch->router_ns >= control->until_ns || control_is_done(dispatch, control))
+            control->used = false;
+        else if (dispatch->router_ns >= control->next_ns)
+            control_say(dispatch, control);
+    }
+}
+
+/* --- deciding --- */
+
+static void count_waiting(struct dispatch *dispatch)
+{
+    bool pinned[DISPATCH_MODELS_MAX] = {false};
+    for (uint32_t i = 0; i < dispatch->n_models; i++)
+        dispatch->waiting[i] = router_pending(dispatch->router, i);
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
+        const struct dispatch_node *node = &dispatch->nodes[i];
+        if (!is_live_gateway(dispatch, node)) continue;
+        for (uint32_t k = 0; k < node->n_demands; k++) {
+            dispatch->waiting[node->demands[k].model] += node->demands[k].n_waiting;
+            if (node->demands[k].pinned) pinned[node->demands[k].model] = true;
+        }
+    }
+    for (uint32_t i = 0; i < dispatch->n_models; i++) {
+        struct dispatch_model *model = &dispatch->models[i];
+        if (!model->used || model->pinned_elsewhere == pinned[i]) continue;
+        model->pinned_elsewhere = pinned[i];
+        dispatch_model_tell(dispatch, model);
+    }
+}
+
+void dispatch_place(struct dispatch *dispatch)
+{
+    const struct placement_action *actions;
+    size_t n;
+    dispatch->place_now = false;
+    dispatch->stats.places = places(dispatch);
+    if (!dispatch->stats.places) {
+        if (dispatch->tell_demand) dispatch_publish_demand(dispatch);
+        return;
+    }
+    dispatch->tell_demand = false;
+    count_waiting(dispatch);
+    placement_step(dispatch->placement, router_nodes(dispatch->router), dispatch->waiting,
+                   dispatch->router_ns, &actions, &n);
+    for (size_t i = 0; i < n; i++) {
+        bool load = actions[i].kind == PLACEMENT_LOAD;
+        dispatch->stats.n_loads += load;
+        dispatch->stats.n_unloads += !load;
+        control_add(dispatch, load ? GRID_CONTROL_LOAD : GRID_CONTROL_UNLOAD, actions[i].node,
+                    actions[i].model);
+    }
+}
+
+/* --- what nobody can load --- */
+
+struct room {
+    uint32_t n_seen, n_fit;
+    uint64_t largest_bytes;
+    const struct dispatch_node *largest;
+    const char *error; /* of one where it fits but cannot be loaded */
+};
+
+/* Is the member there, or may it be back soon? */
+static bool counts(const struct dispatch *dispatch, const struct dispatch_node *node)
+{
+    const struct grid_node *entry = &router_nodes(dispatch->router)->nodes[node->number];
+    if (!node->used || !node->has_report || entry->facts.duty != NODE_OPEN) return false;
+    return entry->health == NODE_ALIVE || entry->health == NODE_SUSPECT ||
+           dispatch->router_ns - entry->heard_ns < COMEBACK_NS;
+}
+
+/* True: this member could load it. */
+static bool could_load(const struct dispatch *dispatch, const struct dispatch_node *node,
+                       const struct dispatch_model *model, struct room *room)
+{
+    uint64_t bytes = router_nodes(dispatch->router)->nodes[node->number].facts.memory_bytes;
+    const struct grid_hosted *hosted = hosted_of(dispatch, node->number, model->number);
+    room->n_seen++;
+    if (bytes >= room->largest_bytes) {
+        room->largest_bytes = bytes;
+        room->largest = node;
+    }
+    if (bytes < dispatch_model_bytes(model)) return false;
+    room->n_fit++;
+    if (!hosted || hosted->load.state != SCHED_FAILED) return true;
+    room->error = hosted->last_error;
+    return false;
+}
+
+sl_status dispatch_model_hope(struct dispatch *dispatch, const struct dispatch_model *model,
+                              struct sl_err *err)
+{
+    struct room room = {0};
+    if (ready_somewhere(dispatch, model->number)) return SL_OK;
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++)
+        if (counts(dispatch, &dispatch->nodes[i]) &&
+            could_load(dispatch, &dispatch->nodes[i], model, &room))
+            return SL_OK;
+    if (room.n_seen == 0) return SL_OK; /* nobody has reported yet, or all rest for a while */
+    if (room.n_fit > 0)
+        return sl_err_set(err, SL_UNAVAILABLE, "%.200s cannot be loaded anywhere: %.200s",
+                          model->name, room.error);
+    return sl_err_set(err, SL_UNAVAILABLE,
+                      "%.200s needs %.2f GB of memory; of %u members the largest, %.64s, has "
+                      "%.2f GB for models",
+                      model->name, (double)dispatch_model_bytes(model) / GB, room.n_seen,
+                      room.largest->report.name, (double)room.largest_bytes / GB);
+}
+
+static void fail_all(struct dispatch *dispatch, const struct dispatch_model *model,
+                     const struct sl_err *err)
+{
+    size_t at = 0;
+    struct dispatch_request *request;
+    while ((request = sl_idmap_next(&dispatch->requests, &at))) {
+        if (request->model != model || request->silent || request->todo != TODO_NONE ||
+            request->attempts[0].number || request->attempts[1].number)
+            continue;
+        request->fail_status = err->status;
+        request->fail_text = err->text;
+        dispatch_todo(request, TODO_FAIL);
+    }
+    dispatch_work(dispatch); /* while the text is there */
+}
+
+void dispatch_fail_hopeless(struct dispatch *dispatch)
+{
+    struct sl_err err = SL_ERR_INIT;
+    for (uint32_t i = 0; i < dispatch->n_models; i++) {
+        struct dispatch_model *model = &dispatch->models[i];
+        if (!model->used || !router_pending(dispatch->router, i) ||
+            dispatch_model_hope(dispatch, model, &err) == SL_OK) {
+            model->hopeless_ns = -1;
+        } else if (model->hopeless_ns < 0) {
+            model->hopeless_ns = dispatch->router_ns;
+        } else if (dispatch->router_ns - model->hopeless_ns >= HOPELESS_NS) {
+            fail_all(dispatch, model, &err);
+        }
+    }
+}
+
+/* --- by hand --- */
+
+sl_status dispatch_pin(struct dispatch *dispatch, const char *name, struct sl_err *err)
+{
+    struct dispatch_model *model;
+    sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
+    if (status == SL_OK) status = dispatch_model_hope(dispatch, model, err);
+    if (status != SL_OK) return status;
+    model->pinned = model->asked_for = true;
+    dispatch_model_tell(dispatch, model);
+    dispatch->place_now = dispatch->tell_demand = true;
+    if (!dispatch->stepping) dispatch_wake(dispatch);
+    return SL_OK;
+}
+
+sl_status dispatch_stop(struct dispatch *dispatch, const char *name, struct sl_err *err)
+{
+    struct dispatch_model *model;
+    uint32_t n_told = 0;
+    sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
+    if (status != SL_OK) return status;
+    model->pinned = false;
+    dispatch_model_tell(dispatch, model);
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
+        const struct grid_hosted *hosted =
+            dispatch->nodes[i].used ? hosted_of(dispatch, i, model->number) : NULL;
+        if (!hosted || hosted->load.state == SCHED_UNLOADED) continue;
+        control_add(dispatch, GRID_CONTROL_UNLOAD, i, model->number);
+        n_told++;
+    }
+    return n_told ? SL_OK : sl_err_set(err, SL_NOT_FOUND, "%.200s is loaded nowhere", model->name);
+}

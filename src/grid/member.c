@@ -1,0 +1,305 @@
+/* member.c: order, checks and JSON of a member's entry. */
+#include "grid/member.h"
+#include "base/hash.h"
+#include "base/utf8.h"
+#include "net/sha256.h"
+
+#include <ctype.h>
+#include <endian.h>
+#include <string.h>
+
+#define ID_CHARS 13
+#define BASE32 "abcdefghijklmnopqrstuvwxyz234567"
+#define LABEL_PART_MAX 63 /* as Kubernetes has it */
+#define JOINS_MAX 1000000
+#define VERSION_MAX (INT64_C(1) << 53) /* what every JSON reader keeps exact */
+
+/* --- order --- */
+
+static int compare_u64(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
+
+static int compare_texts(const struct member *a, const struct member *b)
+{
+    const char *const texts[][2] = {
+        {a->name, b->name}, {a->labels, b->labels}, {a->addresses, b->addresses},
+        {a->bus, b->bus},   {a->routes, b->routes}, {a->key, b->key},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        int order = strcmp(texts[i][0], texts[i][1]);
+        if (order) return order;
+    }
+    return 0;
+}
+
+int member_order(const struct member *a, const struct member *b)
+{
+    int order = compare_u64(a->joins, b->joins);
+    if (!order) order = a->removed - b->removed;
+    if (!order) order = compare_u64(a->version, b->version);
+    if (!order) order = strcmp(a->origin, b->origin);
+    if (!order) order = (int)a->duty - (int)b->duty;
+    if (!order) order = a->is_gateway - b->is_gateway;
+    if (!order) order = (a->joined_ms > b->joined_ms) - (a->joined_ms < b->joined_ms);
+    return order ? order : compare_texts(a, b);
+}
+
+uint64_t member_hash(const struct member *m)
+{
+    const int64_t numbers[] = {m->is_gateway, m->duty,    m->joined_ms,
+                               m->joins,      m->removed, (int64_t)m->version};
+    const char *const texts[] = {m->id,        m->key, m->name,   m->labels,
+                                 m->addresses, m->bus, m->routes, m->origin};
+    uint64_t hash = 0;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        uint64_t bytes = htole64((uint64_t)numbers[i]);
+        hash = sl_hash64(&bytes, sizeof bytes, hash);
+    }
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        hash = sl_hash64(texts[i], strlen(texts[i]) + 1, hash);
+    return hash;
+}
+
+/* --- checks --- */
+
+void member_id_of_key(const unsigned char key_sha256[32], char out[GRID_ID_SIZE])
+{
+    out[0] = 'n';
+    for (int i = 0; i < ID_CHARS; i++) {
+        int bit = 5 * i;
+        unsigned pair = (unsigned)key_sha256[bit / 8] << 8 | key_sha256[bit / 8 + 1];
+        out[1 + i] = BASE32[pair >> (11 - bit % 8) & 31];
+    }
+    out[1 + ID_CHARS] = '\0';
+}
+
+bool member_id_is_valid(const char *id)
+{
+    return id[0] == 'n' && strspn(id + 1, BASE32) == ID_CHARS && !id[1 + ID_CHARS];
+}
+
+static bool is_printable(const char *name)
+{
+    char text[GRID_NAME_SIZE];
+    size_t n = strnlen(name, sizeof text);
+    if (n == sizeof text) return false;
+    memcpy(text, name, n);
+    sl_utf8_make_printable(text, n, '?');
+    return memcmp(text, name, n) == 0;
+}
+
+/* Addresses and URLs: what may stand in one, and commas between. */
+static bool is_list(const char *text)
+{
+    size_t n = strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                            ".:-_[]/%,");
+    return !text[n];
+}
+
+static bool is_word(const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isalnum((unsigned char)text[i]) && !strchr("-._/", text[i])) return false;
+    }
+    return n <= LABEL_PART_MAX;
+}
+
+static bool is_label(const char *text, size_t n)
+{
+    const char *equals = memchr(text, '=', n);
+    if (!equals || equals == text) return false;
+    size_t n_key = (size_t)(equals - text);
+    return is_word(text, n_key) && is_word(equals + 1, n - n_key - 1);
+}
+
+static bool are_labels(const char *text)
+{
+    size_t n_labels = 0;
+    for (const char *at = text; *at; n_labels++) {
+        size_t n = strcspn(at, ",");
+        if (!is_label(at, n)) return false;
+        at += n;
+        if (*at && !*++at) return false; /* a comma at the end */
+    }
+    return n_labels <= GRID_LABELS_MAX;
+}
+
+static bool id_fits_key(const struct member *m)
+{
+    unsigned char digest[SHA256_BYTES];
+    char id[GRID_ID_SIZE];
+    if (sha256_from_hex(m->key, digest) != SL_OK) return false;
+    member_id_of_key(digest, id);
+    return strcmp(id, m->id) == 0;
+}
+
+sl_status member_check(const struct member *m, struct sl_err *err)
+{
+    const struct {
+        const char *what;
+        bool ok;
+    } rows[] = {
+        {"the id", member_id_is_valid(m->id)},
+        {"the key", id_fits_key(m)},
+        {"the name", m->name[0] && is_printable(m->name)},
+        {"the labels", are_labels(m->labels)},
+        {"the addresses", is_list(m->addresses)},
+        {"the bus", is_list(m->bus)},
+        {"the routes", is_list(m->routes)},
+        {"the duty", (unsigned)m->duty < NODE_DUTY_COUNT},
+        {"the number of joins", m->joins >= 1 && m->joins <= JOINS_MAX},
+        {"the version", m->version >= 1 && m->version <= (uint64_t)VERSION_MAX},
+        {"the origin", member_id_is_valid(m->origin)},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!rows[i].ok)
+            return sl_err_set(err, SL_INVALID, "member %.13s: %s makes no sense", m->id,
+                              rows[i].what);
+    }
+    return SL_OK;
+}
+
+sl_status member_set_name(struct member *member, const char *name, struct sl_err *err)
+{
+    while (isspace((unsigned char)*name)) name++;
+    size_t n = strlen(name);
+    while (n && isspace((unsigned char)name[n - 1])) n--;
+    if (!n) return sl_err_set(err, SL_INVALID, "a member needs a name");
+    if (n >= sizeof member->name)
+        return sl_err_set(err, SL_INVALID, "the name has more than %zu bytes",
+                          sizeof member->name - 1);
+    char text[GRID_NAME_SIZE];
+    memcpy(text, name, n);
+    text[n] = '\0';
+    if (!is_printable(text))
+        return sl_err_set(err, SL_INVALID, "the name has bytes that are no text");
+    memcpy(member->name, text, n + 1);
+    return SL_OK;
+}
+
+sl_status member_set_labels(struct member *member, const char *const *labels, size_t n,
+                            struct sl_err *err)
+{
+    char list[MEMBER_LABELS_SIZE] = "";
+    if (n > GRID_LABELS_MAX)
+        return sl_err_set(err, SL_LIMIT, "%zu labels are more than %d", n, GRID_LABELS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        if (!is_label(labels[i], strlen(labels[i])))
+            return sl_err_set(err, SL_INVALID,
+                              "label \"%.60s\" is not KEY=VALUE with letters, digits and -._/, up "
+                              "to %d each",
+                              labels[i], LABEL_PART_MAX);
+        if (!member_list_add(list, sizeof list, labels[i]))
+            return sl_err_set(err, SL_LIMIT, "the labels have more than %zu bytes",
+                              sizeof list - 1);
+    }
+    memcpy(member->labels, list, sizeof list);
+    return SL_OK;
+}
+
+/* --- lists --- */
+
+bool member_list_item(const char *list, size_t i, char *out, size_t out_size)
+{
+    for (; *list; i--) {
+        size_t n = strcspn(list, ",");
+        if (i == 0) {
+            if (n >= out_size) return false;
+            memcpy(out, list, n);
+            out[n] = '\0';
+            return true;
+        }
+        list += n;
+        if (*list) list++;
+    }
+    return false;
+}
+
+bool member_list_add(char *list, size_t list_size, const char *item)
+{
+    size_t n = strlen(list), n_item = strlen(item), n_comma = n > 0;
+    if (n + n_comma + n_item >= list_size) return false;
+    if (n_comma) list[n] = ',';
+    memcpy(list + n + n_comma, item, n_item + 1);
+    return true;
+}
+
+/* --- JSON --- */
+
+void member_put(struct sl_json *json, const struct member *m)
+{
+    sl_json_object(json);
+    sl_json_kv_str(json, "id", m->id);
+    sl_json_kv_str(json, "key", m->key);
+    sl_json_kv_str(json, "name", m->name);
+    sl_json_kv_bool(json, "gateway", m->is_gateway);
+    sl_json_kv_str(json, "duty", node_duty_name(m->duty));
+    sl_json_kv_str(json, "labels", m->labels);
+    sl_json_kv_str(json, "addresses", m->addresses);
+    sl_json_kv_str(json, "bus", m->bus);
+    sl_json_kv_str(json, "routes", m->routes);
+    sl_json_kv_int(json, "joined_ms", m->joined_ms);
+    sl_json_kv_int(json, "joins", m->joins);
+    sl_json_kv_bool(json, "removed", m->removed);
+    sl_json_kv_int(json, "version", (int64_t)m->version);
+    sl_json_kv_str(json, "origin", m->origin);
+    sl_json_object_end(json);
+}
+
+/* False: it is there but no text, has a NUL byte, or is too long. */
+static bool read_text(const struct sl_json_value *object, const char *key, char *out, size_t size)
+{
+    const struct sl_json_value *value = sl_json_get(object, key);
+    size_t n;
+    const char *text = sl_json_to_str(value, "", &n);
+    if (value && !sl_json_is(value, SL_JSON_STR)) return false;
+    if (n >= size || strlen(text) != n) return false;
+    memcpy(out, text, n + 1);
+    return true;
+}
+
+static enum node_duty duty_of(const char *name)
+{
+    int duty = 0;
+    while (duty < NODE_DUTY_COUNT && strcmp(name, node_duty_name((enum node_duty)duty)) != 0)
+        duty++;
+    return (enum node_duty)duty;
+}
+
+sl_status member_read(const struct sl_json_value *value, struct member *out, struct sl_err *err)
+{
+    char duty[16];
+    *out = (struct member){
+        .is_gateway = sl_json_to_bool(sl_json_get(value, "gateway"), false),
+        .joined_ms = sl_json_to_int(sl_json_get(value, "joined_ms"), 0),
+        .removed = sl_json_to_bool(sl_json_get(value, "removed"), false),
+    };
+    int64_t joins = sl_json_to_int(sl_json_get(value, "joins"), 0);
+    int64_t version = sl_json_to_int(sl_json_get(value, "version"), 0);
+    const struct {
+        const char *key;
+        char *to;
+        size_t size;
+    } rows[] = {{"id", out->id, sizeof out->id},
+                {"key", out->key, sizeof out->key},
+                {"name", out->name, sizeof out->name},
+                {"duty", duty, sizeof duty},
+                {"labels", out->labels, sizeof out->labels},
+                {"addresses", out->addresses, sizeof out->addresses},
+                {"bus", out->bus, sizeof out->bus},
+                {"routes", out->routes, sizeof out->routes},
+                {"origin", out->origin, sizeof out->origin}};
+    if (!sl_json_is(value, SL_JSON_OBJECT))
+        return sl_err_set(err, SL_CORRUPT, "a member is no JSON object");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (!read_text(value, rows[i].key, rows[i].to, rows[i].size))
+            return sl_err_set(err, SL_CORRUPT, "a member's %s cannot be read", rows[i].key);
+    }
+    out->duty = duty_of(duty);
+    out->joins = joins > 0 && joins <= JOINS_MAX ? (uint32_t)joins : 0;
+    out->version = version > 0 ? (uint64_t)version : 0;
+    if (member_check(out, err) == SL_OK) return SL_OK;
+    return sl_err_set(err, SL_CORRUPT, "a member's entry: a field is out of its limits");
+}
