@@ -129,8 +129,8 @@ void dispatch_destroy(struct dispatch *dispatch)
         dispatch_request_free(request);
     }
     dispatch_shell_destroy(dispatch->shell);
+    if (dispatch->nodes) dispatch_nodes_done(dispatch); /* their cards are of the models */
     if (dispatch->models) dispatch_models_done(dispatch);
-    if (dispatch->nodes) dispatch_nodes_done(dispatch);
     router_destroy(dispatch->router);
     placement_destroy(dispatch->placement);
     peers_destroy(dispatch->peers);
