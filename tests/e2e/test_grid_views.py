@@ -431,6 +431,7 @@ def test_metrics_of_the_grid(trio):
 
 
 def test_status_of_the_dispatcher(trio):
+    ask(trio, "echo:?tokens=1")
     status = trio.get("/grid/v1/status").json
     assert status["alive"] == 3 and status["places"] is True
     assert status["sent"] >= status["finished"] > 0
