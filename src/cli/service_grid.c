@@ -242,7 +242,7 @@ static sl_status start_agent(struct service_grid *g, struct sl_err *err)
 {
     struct agent_cfg cfg;
     struct labels labels;
-    char address[MEMBER_ADDRESS_SIZE] = "";
+    char address[GRID_ADDRESS_SIZE] = "";
     membership_entry(g->membership, &g->self);
     split_labels(g->self.labels, &labels);
     (void)member_list_item(g->self.addresses, 0, address, sizeof address);

@@ -19,7 +19,7 @@ static bool is_host(const char *text)
 
 static bool holds(const char *list, const char *item)
 {
-    char other[MEMBER_ADDRESS_SIZE];
+    char other[GRID_ADDRESS_SIZE];
     for (size_t i = 0; member_list_item(list, i, other, sizeof other); i++) {
         if (strcmp(other, item) == 0) return true;
     }
@@ -91,7 +91,7 @@ sl_status addresses_find(const char *host, const char *const *advertise, size_t 
 void addresses_with_port(const char *hosts, const char *prefix, unsigned port,
                          char out[MEMBER_ADDRESSES_SIZE])
 {
-    char host[MEMBER_ADDRESS_SIZE], item[MEMBER_ADDRESS_SIZE + 32];
+    char host[GRID_ADDRESS_SIZE], item[GRID_ADDRESS_SIZE + 32];
     out[0] = '\0';
     for (size_t i = 0; member_list_item(hosts, i, host, sizeof host); i++) {
         bool v6 = strchr(host, ':') != NULL;

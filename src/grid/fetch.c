@@ -34,7 +34,7 @@ struct fetch_job {
     uint64_t speed_at_bytes;
     /* told by the thread */
     pthread_mutex_t lock;
-    char from[FETCH_ID_SIZE];
+    char from[GRID_ID_SIZE];
     bool running;
     uint64_t done, total, resumed, bytes_per_s;
 };
@@ -90,7 +90,7 @@ static void request_init(struct fetch_job *job, struct pull_request *request)
 static sl_status pull_from_member(struct fetch_job *job, const struct fetch_source *source)
 {
     const struct fetch *fetch = job->fetch;
-    char base[FETCH_ADDRESS_SIZE + 16];
+    char base[GRID_ADDRESS_SIZE + 16];
     struct pull_request request;
     struct http_trust trust = {.root_path = fetch->ca_path,
                                .cert_path = fetch->cert_path,
@@ -264,7 +264,7 @@ void fetch_each(struct fetch *fetch, void (*fn)(void *ctx, const struct fetch_pr
                 void *ctx)
 {
     for (struct fetch_job *job = fetch->jobs; job; job = job->next) {
-        char from[FETCH_ID_SIZE];
+        char from[GRID_ID_SIZE];
         pthread_mutex_lock(&job->lock);
         struct fetch_progress progress = {.name = job->name,
                                           .from = from,

@@ -12,6 +12,7 @@
  * what is told done is in the store with the digest that was asked for. */
 #pragma once
 #include "base/err.h"
+#include "grid/grid_msg.h"
 #include "grid/store.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,14 +23,12 @@ struct loop;
 
 #define FETCH_THREADS 2      /* models at a time; each has several connections */
 #define FETCH_WAITING_MAX 64 /* with those under way */
-#define FETCH_SOURCES_MAX 8  /* of one model: more are as good */
-#define FETCH_ADDRESS_SIZE 264
-#define FETCH_ID_SIZE 16
+#define FETCH_SOURCES_MAX GRID_SOURCES_MAX
 
 /* A member that has the model. */
 struct fetch_source {
-    char id[FETCH_ID_SIZE];
-    char address[FETCH_ADDRESS_SIZE]; /* "10.0.0.7:4230", "[fd00::7]:4230" */
+    char id[GRID_ID_SIZE];
+    char address[GRID_ADDRESS_SIZE]; /* "10.0.0.7:4230", "[fd00::7]:4230" */
 };
 
 struct fetch_cfg {

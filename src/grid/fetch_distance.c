@@ -20,11 +20,11 @@ struct probe {
 };
 
 /* "host:port", "[v6]:port". False: it is neither. */
-static bool split(const char *address, char host[FETCH_ADDRESS_SIZE], const char **port)
+static bool split(const char *address, char host[GRID_ADDRESS_SIZE], const char **port)
 {
     const char *colon = strrchr(address, ':');
     size_t n = colon ? (size_t)(colon - address) : 0;
-    if (!n || n >= FETCH_ADDRESS_SIZE || !colon[1]) return false;
+    if (!n || n >= GRID_ADDRESS_SIZE || !colon[1]) return false;
     if (address[0] == '[' && address[n - 1] == ']') {
         address++;
         n -= 2;
@@ -38,7 +38,7 @@ static bool split(const char *address, char host[FETCH_ADDRESS_SIZE], const char
 /* Addresses only: a name would have to be looked up, for who knows how long. */
 static void begin(struct probe *probe)
 {
-    char host[FETCH_ADDRESS_SIZE];
+    char host[GRID_ADDRESS_SIZE];
     const char *port;
     struct addrinfo *found = NULL;
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,

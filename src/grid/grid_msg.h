@@ -11,11 +11,13 @@
 #include "base/buf.h"
 #include "exec/llm/sampler.h"
 #include "grid/node.h"
+#include "net/pki.h"
 #include "sched/node_table.h"
 
 struct telemetry_sample;
 
-#define GRID_ID_SIZE 16    /* "n", 13 base32 characters of its key's SHA-256, NUL */
+#define GRID_ID_SIZE PKI_ID_SIZE /* of a member */
+#define GRID_ADDRESS_SIZE 262 /* a DNS name's 253 bytes, ':', a port, NUL, '[' and ']' */
 #define GRID_NAME_SIZE 64  /* of a member, for people; a host name's label fits */
 #define GRID_LABEL_MAX 128 /* bytes of "key=value" */
 #define GRID_LABELS_MAX 32 /* of one member */
@@ -109,7 +111,6 @@ struct grid_source {
     const char *id, *address; /* "host:port" */
 };
 #define GRID_SOURCES_MAX 8    /* fetch.h's: more are as good */
-#define GRID_ADDRESS_SIZE 264 /* a host name's 253 bytes, brackets, a port, NUL */
 
 struct grid_control {
     enum grid_control_kind kind;

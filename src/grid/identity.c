@@ -1,7 +1,6 @@
 #include "grid/identity.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "net/pki_hash.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,17 +51,16 @@ static sl_status find_paths(const char *home, struct identity *identity, struct 
 static sl_status derive(struct identity *identity, struct sl_err *err)
 {
     struct pki_peer peer;
-    unsigned char hash[SHA256_BYTES], pin[SHA256_BYTES];
+    unsigned char pin[SHA256_BYTES];
     sl_status status =
         pki_chain_check(identity->chain.data, identity->root.data, now_s(), &peer, err);
     if (status == SL_OK) status = pki_key_check(identity->key, identity->chain.data, err);
-    if (status == SL_OK) status = pki_chain_hash(identity->chain.data, hash, err);
     if (status == SL_OK) status = pki_root_pin(identity->root.data, pin, err);
     if (status != SL_OK) return status;
     memcpy(identity->id, peer.id, sizeof identity->id);
     identity->is_gateway = peer.is_gateway;
     identity->not_after_s = peer.not_after_s;
-    sha256_hex(hash, identity->key_hash);
+    sha256_hex(peer.key_sha256, identity->key_hash);
     sha256_hex(pin, identity->pin);
     return SL_OK;
 }

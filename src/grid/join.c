@@ -122,7 +122,7 @@ static sl_status ask_at(struct joining *j, const char *address, bool *out_heard,
 
 static sl_status ask(struct joining *j, struct sl_err *err)
 {
-    char address[MEMBER_ADDRESS_SIZE];
+    char address[GRID_ADDRESS_SIZE];
     sl_status status = SL_UNAVAILABLE;
     bool heard = false, wrong_grid = false;
     struct sl_err last = SL_ERR_INIT;

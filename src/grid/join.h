@@ -36,7 +36,7 @@ SL_CHECK sl_status join_grid(const struct join_cfg *cfg, char out_id[GRID_ID_SIZ
 /* A gateway to say hello to. */
 struct join_peer {
     char id[GRID_ID_SIZE];
-    char address[MEMBER_ADDRESS_SIZE];
+    char address[GRID_ADDRESS_SIZE];
 };
 /* All addresses of all gateways but `self`; returns how many. */
 size_t join_peers(const struct registry *registry, const char *self,

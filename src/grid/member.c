@@ -2,14 +2,13 @@
 #include "grid/member.h"
 #include "base/hash.h"
 #include "base/utf8.h"
+#include "net/pki.h"
 #include "net/sha256.h"
 
 #include <ctype.h>
 #include <endian.h>
 #include <string.h>
 
-#define ID_CHARS 13
-#define BASE32 "abcdefghijklmnopqrstuvwxyz234567"
 #define LABEL_PART_MAX 63 /* as Kubernetes has it */
 #define JOINS_MAX 1000000
 #define VERSION_MAX (INT64_C(1) << 53) /* what every JSON reader keeps exact */
@@ -64,22 +63,6 @@ uint64_t member_hash(const struct member *m)
 
 /* --- checks --- */
 
-void member_id_of_key(const unsigned char key_sha256[32], char out[GRID_ID_SIZE])
-{
-    out[0] = 'n';
-    for (int i = 0; i < ID_CHARS; i++) {
-        int bit = 5 * i;
-        unsigned pair = (unsigned)key_sha256[bit / 8] << 8 | key_sha256[bit / 8 + 1];
-        out[1 + i] = BASE32[pair >> (11 - bit % 8) & 31];
-    }
-    out[1 + ID_CHARS] = '\0';
-}
-
-bool member_id_is_valid(const char *id)
-{
-    return id[0] == 'n' && strspn(id + 1, BASE32) == ID_CHARS && !id[1 + ID_CHARS];
-}
-
 static bool is_printable(const char *name)
 {
     char text[GRID_NAME_SIZE];
@@ -131,7 +114,7 @@ static bool id_fits_key(const struct member *m)
     unsigned char digest[SHA256_BYTES];
     char id[GRID_ID_SIZE];
     if (sha256_from_hex(m->key, digest) != SL_OK) return false;
-    member_id_of_key(digest, id);
+    pki_id_of_hash(digest, id);
     return strcmp(id, m->id) == 0;
 }
 
@@ -141,7 +124,7 @@ sl_status member_check(const struct member *m, struct sl_err *err)
         const char *what;
         bool ok;
     } rows[] = {
-        {"the id", member_id_is_valid(m->id)},
+        {"the id", pki_id_valid(m->id)},
         {"the key", id_fits_key(m)},
         {"the name", m->name[0] && is_printable(m->name)},
         {"the labels", are_labels(m->labels)},
@@ -151,7 +134,7 @@ sl_status member_check(const struct member *m, struct sl_err *err)
         {"the duty", (unsigned)m->duty < NODE_DUTY_COUNT},
         {"the number of joins", m->joins >= 1 && m->joins <= JOINS_MAX},
         {"the version", m->version >= 1 && m->version <= (uint64_t)VERSION_MAX},
-        {"the origin", member_id_is_valid(m->origin)},
+        {"the origin", pki_id_valid(m->origin)},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].ok)

@@ -19,7 +19,6 @@
 #define MEMBER_KEY_SIZE 65
 #define MEMBER_ADDRESSES_SIZE 512 /* eight of IPv6; a server seldom has more interfaces */
 #define MEMBER_ADDRESSES_MAX 8
-#define MEMBER_ADDRESS_SIZE 262    /* a DNS name's 253 bytes, ':', a port, NUL, '[' and ']' */
 #define MEMBER_JSON_BYTES_MAX 8192 /* of one entry; strings may double when escaped */
 
 struct member {
@@ -45,10 +44,6 @@ int member_order(const struct member *a, const struct member *b);
 /* Of the whole entry: equal for equal ones on every machine. */
 uint64_t member_hash(const struct member *member);
 
-/* The id of who has this key: "n" and the first 65 bits in the base32 of RFC 4648, lower case. */
-void member_id_of_key(const unsigned char key_sha256[32], char out[GRID_ID_SIZE]);
-/* Is it an id: "n" and 13 letters a-z or digits 2-7? */
-bool member_id_is_valid(const char *id);
 /* INVALID names the field that is out of its limits, or an id that is not its key's. */
 SL_CHECK sl_status member_check(const struct member *member, struct sl_err *err);
 

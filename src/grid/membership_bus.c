@@ -19,7 +19,7 @@
 struct access_lists {
     struct nats_member *members;
     const char **routes;
-    char (*texts)[MEMBER_ADDRESS_SIZE]; /* of routes */
+    char (*texts)[GRID_ADDRESS_SIZE]; /* of routes */
     size_t n_members, n_routes;
 };
 
@@ -27,7 +27,7 @@ static void add_routes(struct access_lists *lists, const struct member *member)
 {
     for (size_t i = 0; lists->n_routes < NATS_ROUTES_MAX; i++) {
         char *text = lists->texts[lists->n_routes];
-        if (!member_list_item(member->routes, i, text, MEMBER_ADDRESS_SIZE)) return;
+        if (!member_list_item(member->routes, i, text, GRID_ADDRESS_SIZE)) return;
         lists->routes[lists->n_routes++] = text;
     }
 }
@@ -162,7 +162,7 @@ static bool is_own_bus(const struct membership *m)
 /* A gateway's own server is known by the gateway's id, which the URL ends in. */
 static void add_urls(struct membership *m, char *list, const char *bus, const char *id)
 {
-    char url[MEMBER_ADDRESS_SIZE + 16], named[sizeof url + GRID_ID_SIZE];
+    char url[GRID_ADDRESS_SIZE + 16], named[sizeof url + GRID_ID_SIZE];
     for (size_t i = 0; member_list_item(bus, i, url, sizeof url); i++) {
         snprintf(named, sizeof named, "%s%s%s", url, id ? "#" : "", id ? id : "");
         (void)member_list_add(list, sizeof m->urls, named);

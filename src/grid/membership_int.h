@@ -38,7 +38,7 @@ struct membership {
     struct nats_server *nats; /* of a gateway, unless cfg.bus_urls */
     struct bus *bus;
     struct bus_subscription *heard;
-    char urls[BUS_URLS_MAX * MEMBER_ADDRESS_SIZE]; /* as bus_set_urls got them last */
+    char urls[BUS_URLS_MAX * GRID_ADDRESS_SIZE]; /* as bus_set_urls got them last */
     bool connected;
     /* hello */
     struct sl_pool *asker;

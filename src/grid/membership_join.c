@@ -6,7 +6,6 @@
 #include "grid/db.h"
 #include "grid/join.h"
 #include "grid/membership_int.h"
-#include "net/pki_hash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +19,7 @@ struct joining {
     struct http_exchange *x;
     struct member member;
     char token[TOKEN_ID_CHARS + 1], secret[TOKEN_SECRET_CHARS + 1];
-    char host[MEMBER_ADDRESS_SIZE]; /* where it comes from */
+    char host[GRID_ADDRESS_SIZE]; /* where it comes from */
     struct sl_buf chain;
 };
 
@@ -129,17 +128,18 @@ static sl_status take_labels(struct member *member, const struct sl_json_value *
 static sl_status certify(struct joining *j, const char *csr, struct sl_err *err)
 {
     const struct identity *identity = j->m->identity;
-    unsigned char hash[SHA256_BYTES];
+    struct pki_peer peer;
     struct pki_issue issue = {.key = identity->key,
                               .chain = identity->chain.data,
                               .csr = csr,
                               .gateway = j->member.is_gateway,
                               .now_s = sl_unix_time_ms() / 1000};
     sl_status status = pki_issue(&issue, &j->chain, err);
-    if (status == SL_OK) status = pki_chain_hash(j->chain.data, hash, err);
+    if (status == SL_OK)
+        status = pki_chain_check(j->chain.data, identity->root.data, issue.now_s, &peer, err);
     if (status != SL_OK) return status;
-    sha256_hex(hash, j->member.key);
-    member_id_of_key(hash, j->member.id);
+    sha256_hex(peer.key_sha256, j->member.key);
+    memcpy(j->member.id, peer.id, sizeof j->member.id);
     if (strcmp(j->member.id, identity->id) != 0) return SL_OK;
     return sl_err_set(err, SL_EXISTS, "this gateway cannot join its own grid");
 }

@@ -10,13 +10,14 @@
  * each PEERS_PROBE_NS; every peer's turn comes. */
 #pragma once
 #include "base/err.h"
+#include "net/pki.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct peers;
 
-#define PEERS_ID_SIZE 16                          /* a member's id with its NUL */
+#define PEERS_ID_SIZE PKI_ID_SIZE
 #define PEERS_LIMIT 16384                         /* members: more than a grid is tested with */
 #define PEERS_ROUND_MAX 8                         /* pings a round: 8 small messages a second */
 #define PEERS_PING_NS INT64_C(2000000000)         /* to one peer, at most so often */

@@ -78,7 +78,7 @@ SL_CHECK sl_status token_revoke(struct db *db, const char *id, int64_t now_ms, s
  * longest ago. */
 struct token_guard {
     struct token_guard_peer {
-        char host[MEMBER_ADDRESS_SIZE]; /* "": free */
+        char host[GRID_ADDRESS_SIZE]; /* "": free */
         int64_t since_ms;
         int n_wrong;
     } peers[TOKEN_GUARD_PEERS];

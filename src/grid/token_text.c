@@ -13,7 +13,7 @@
 
 static void put_addresses(struct sl_json *json, const char *addresses)
 {
-    char address[MEMBER_ADDRESS_SIZE];
+    char address[GRID_ADDRESS_SIZE];
     sl_json_key(json, "a");
     sl_json_array(json);
     for (size_t i = 0; member_list_item(addresses, i, address, sizeof address); i++)

@@ -50,6 +50,8 @@ SL_CHECK sl_status pki_key_save(const struct pki_key *key, const char *path, str
 /* The id of the key's owner. */
 void pki_key_id(const struct pki_key *key, char out[PKI_ID_SIZE]);
 
+/* The id of who has a key of this SHA-256: its first 65 bits, in base32. */
+void pki_id_of_hash(const unsigned char hash[SHA256_BYTES], char out[PKI_ID_SIZE]);
 /* Is this an id by its form: "n" and 13 characters of a-z, 2-7? */
 bool pki_id_valid(const char *id);
 /* "<id>.nodes.starlane.internal", of a valid id. */

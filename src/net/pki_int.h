@@ -16,7 +16,6 @@ sl_status pki_openssl_failed(struct sl_err *err, const char *what);
 /* SHA-256 of a P-256 key's SubjectPublicKeyInfo. CORRUPT: another kind of key. */
 SL_CHECK sl_status pki_public_hash(EVP_PKEY *key, unsigned char out[SHA256_BYTES],
                                    struct sl_err *err);
-void pki_id_of_hash(const unsigned char hash[SHA256_BYTES], char out[PKI_ID_SIZE]);
 
 /* --- PEM --- */
 

@@ -1,3 +1,4 @@
+#include "net/pki.h"
 #include "support/members.h"
 #include "net/sha256.h"
 
@@ -14,7 +15,7 @@ struct member member_made(int n)
     unsigned char hash[SHA256_BYTES];
     assert_int_equal(sha256_of(&n, sizeof n, hash), SL_OK);
     sha256_hex(hash, member.key);
-    member_id_of_key(hash, member.id);
+    pki_id_of_hash(hash, member.id);
     memcpy(member.origin, member.id, sizeof member.origin);
     snprintf(member.name, sizeof member.name, "member-%d", n);
     return member;

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "net/pki.h"
 #include "grid/identity.h"
 #include "support/temp_dir.h"
 #include "support/test_grid.h"
@@ -64,7 +65,7 @@ static void a_grid_is_opened_by_its_first_gateway(void **state)
     assert_true(identity_exists(home));
     if (identity_load(home, &identity, &err) != SL_OK) fail_msg("%s", err.text);
     assert_true(identity->is_gateway);
-    assert_true(member_id_is_valid(identity->id));
+    assert_true(pki_id_valid(identity->id));
     assert_int_equal(strlen(identity->key_hash), MEMBER_KEY_SIZE - 1);
     assert_int_equal(strlen(identity->pin), TOKEN_PIN_SIZE - 1);
     assert_true(identity->not_after_s > sl_unix_time_ms() / 1000);

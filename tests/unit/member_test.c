@@ -62,12 +62,12 @@ static void ids_are_those_of_certificates(void **state)
     assert_int_equal(sizeof id, GRID_ID_SIZE);
     assert_int_equal(pki_key_create(&key, NULL), SL_OK);
     pki_key_id(key, id);
-    assert_true(member_id_is_valid(id));
-    assert_true(member_id_is_valid(member.id) && pki_id_valid(member.id));
+    assert_true(pki_id_valid(id));
+    assert_true(pki_id_valid(member.id));
     pki_key_destroy(key);
-    assert_false(member_id_is_valid("n0123456789abc"));
-    assert_false(member_id_is_valid("nabc"));
-    assert_false(member_id_is_valid(""));
+    assert_false(pki_id_valid("n0123456789abc"));
+    assert_false(pki_id_valid("nabc"));
+    assert_false(pki_id_valid(""));
 }
 
 static void an_id_that_is_not_its_keys_is_refused(void **state)

@@ -139,7 +139,7 @@ static void do_ask(struct call *call)
 
 static struct call ask(const struct http_trust *trust, const char *path, const char *body)
 {
-    char address[MEMBER_ADDRESS_SIZE];
+    char address[GRID_ADDRESS_SIZE];
     struct call call = {.fn = do_ask};
     struct member gateway;
     struct sl_buf text;
