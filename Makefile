@@ -19,10 +19,15 @@ OPTIONS = -DSTARLANE_WERROR=$(WERROR) -DSTARLANE_GPU=$(GPU) -DSTARLANE_SYSTEM_GG
 # gcc warns of things that are not so in instrumented code, so warnings stay warnings there.
 SANITIZE = -DSTARLANE_WERROR=OFF -DSTARLANE_SANITIZE
 BUILD_IN = JOBS=$(JOBS) scripts/build.sh
+# With FILTER only the programs it names are built, and what end-to-end tests start.
+comma := ,
+NAMED = $(filter %_test %_prop %_fuzz,$(notdir $(basename \
+          $(foreach word,$(subst $(comma), ,$(FILTER)),$(wildcard tests/*/*$(word)*.c)))))
+TEST_TARGETS = $(if $(FILTER),TARGETS="starlane netlab-switch $(addprefix test_,$(sort $(NAMED)))")
 TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
           $(if $(FILTER),--filter $(FILTER)) --build
 
-.PHONY: all demo test check bench bench-service bench-infer bench-grid asan tsan fuzz install clean distclean format deps deps-peer help
+.PHONY: all demo test check bench bench-service bench-infer bench-grid bench-split asan tsan fuzz install clean distclean format deps deps-peer help
 .DEFAULT_GOAL := all
 
 all: ## set up dependencies and build build/starlane
@@ -37,7 +42,7 @@ deps-test:
 	@scripts/deps.sh build test
 
 test: deps-test ## build and run every test (FILTER=name for some)
-	@$(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(TEST_TARGETS) $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(TEST_IN) $(BUILD)
 
 check: ## format, lint, floors, headers, third parties, function lengths
@@ -59,16 +64,20 @@ bench-infer: ## measure what the service adds to ONNX Runtime called directly
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/infer.py --starlane $(BUILD)/starlane --shared $(STARLANE_SHARED)
 
+bench-split: deps-test deps-peer ## measure models over several machines beside llama.cpp's RPC backend, in the network laboratory (as root)
+	@TARGETS="starlane bench_programs netlab-switch" $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) bench/split.py --starlane $(BUILD)/starlane --peer .deps/peer/bin --shared $(STARLANE_SHARED)
+
 bench-grid: deps-test ## measure the policies on five real nodes in the network laboratory, and the simulator (as root)
 	@TARGETS="starlane netlab-switch" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/grid.py --starlane $(BUILD)/starlane
 
 asan: deps-test ## the tests under AddressSanitizer and UBSan
-	@$(BUILD_IN) build-asan $(OPTIONS) $(SANITIZE)=address,undefined
+	@$(TEST_TARGETS) $(BUILD_IN) build-asan $(OPTIONS) $(SANITIZE)=address,undefined
 	@$(TEST_IN) build-asan
 
 tsan: deps-test ## the tests under ThreadSanitizer, ggml included
-	@$(BUILD_IN) build-tsan $(OPTIONS) $(SANITIZE)=thread
+	@$(TEST_TARGETS) $(BUILD_IN) build-tsan $(OPTIONS) $(SANITIZE)=thread
 	@$(TEST_IN) build-tsan
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS (20) over its corpus
@@ -84,7 +93,7 @@ deps: ## install or build everything any target here needs
 	@GPU=$(GPU) scripts/ggml.sh
 	@scripts/onnxruntime.sh
 
-deps-peer: ## llama.cpp's benchmarks, built on our ggml, in .deps/peer/bin
+deps-peer: ## llama.cpp's benchmarks and its RPC backend, built on our ggml, in .deps/peer/bin
 	@scripts/deps.sh build
 	@scripts/ggml.sh --peer
 

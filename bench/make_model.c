@@ -15,22 +15,24 @@
 #include <string.h>
 
 #define WEIGHT_STD 0.02f
-#define GAUSS_TABLE_SIZE 65536 /* indexed by 16 random bits */
-#define ROW_ELEMENTS_MAX 16384 /* one row of floats on a worker's stack: 64 KiB */
-#define JOBS_PER_TENSOR 64     /* a tensor's rows are made in this many pieces */
+#define GAUSS_TABLE_SIZE 65536  /* indexed by 16 random bits */
+#define ROW_ELEMENTS_MAX 20480  /* one row of floats on a worker's stack: 80 KiB */
+#define JOBS_PER_PIECE 64       /* a piece's rows are made by the pool in this many jobs */
+#define PIECE_BYTES (16u << 20) /* of a tensor, in memory at a time */
 #define LAYERS_MAX 28
 #define TENSORS_PER_LAYER 12
-#define TENSORS_MAX (2 + LAYERS_MAX * TENSORS_PER_LAYER)
+#define TENSORS_MAX (3 + LAYERS_MAX * TENSORS_PER_LAYER)
 
 struct shape {
     const char *name;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads;
+    bool is_untied; /* the output matrix is not the embedding */
 };
 
 static const struct shape shapes[] = {
-    {"qwen2-0.5b", 24, 896, 4864, 14, 2},
-    {"qwen2-1.5b", 28, 1536, 8960, 12, 2},
-    {"tiny", 2, 256, 512, 4, 2},
+    {"qwen2-0.5b", 24, 896, 4864, 14, 2, false}, {"qwen2-1.5b", 28, 1536, 8960, 12, 2, false},
+    {"qwen2-7b", 28, 3584, 18944, 28, 4, true},  {"tiny", 2, 256, 512, 4, 2, false},
+    {"tiny-16", 16, 256, 512, 4, 2, false},
 };
 
 /* file_type is llama.cpp's number for the mixture (llama_ftype in llama.h). */
@@ -68,12 +70,12 @@ struct model {
     struct tensor tensors[TENSORS_MAX];
 };
 
-/* One tensor being filled by the pool. */
+/* Rows of one tensor being filled by the pool. */
 struct fill {
     const float *gauss;
     enum ggml_type type;
     uint64_t seed;
-    int64_t n_per_row, n_rows;
+    int64_t n_per_row, first_row, n_rows;
     size_t row_bytes;
     float mean, std;
     unsigned char *out;
@@ -114,17 +116,17 @@ static void random_row(const struct fill *fill, int64_t row, float *out)
     }
 }
 
-/* Piece i of the tensor's rows. Each row has a seed of its own, so the file does not depend on the
- * number of threads. */
+/* Job i of the piece's rows. Each row has a seed of its own, so the file does not depend on threads
+ * and pieces. */
 static void fill_rows(void *arg, int i)
 {
     const struct fill *fill = arg;
     float row[ROW_ELEMENTS_MAX];
-    int64_t begin = fill->n_rows * i / JOBS_PER_TENSOR;
-    int64_t end = fill->n_rows * (i + 1) / JOBS_PER_TENSOR;
+    int64_t begin = fill->n_rows * i / JOBS_PER_PIECE;
+    int64_t end = fill->n_rows * (i + 1) / JOBS_PER_PIECE;
     for (int64_t r = begin; r < end; r++) {
         unsigned char *out = fill->out + (size_t)r * fill->row_bytes;
-        random_row(fill, r, row);
+        random_row(fill, fill->first_row + r, row);
         if (fill->type == GGML_TYPE_F32)
             memcpy(out, row, fill->row_bytes);
         else
@@ -146,13 +148,14 @@ static enum ggml_type fit_row(enum ggml_type type, int64_t n_per_row)
     return type == GGML_TYPE_Q6_K ? GGML_TYPE_Q8_0 : GGML_TYPE_Q5_0;
 }
 
-static enum ggml_type embedding_type(const struct options *o)
+/* Of the output matrix, which the embedding is too in a tied model. */
+static enum ggml_type output_type(const struct options *o)
 {
     enum ggml_type type = o->mixture->type;
     int64_t n_embd = o->shape->n_embd;
     if (type == GGML_TYPE_F16 || type == GGML_TYPE_Q8_0) return type;
     if (n_embd % ggml_blck_size(type)) return GGML_TYPE_Q8_0;
-    return fit_row(GGML_TYPE_Q6_K, n_embd); /* tied: it is the output matrix too */
+    return fit_row(GGML_TYPE_Q6_K, n_embd);
 }
 
 static enum ggml_type matrix_type(const struct options *o, uint32_t layer, const char *part,
@@ -210,8 +213,12 @@ static void add_layer(struct model *model, const struct options *o, uint32_t lay
 static void plan_model(struct model *model, const struct options *o, int64_t n_vocab)
 {
     model->n_tensors = 0;
-    add_tensor(model, "token_embd.weight", embedding_type(o), o->shape->n_embd, n_vocab);
-    add_tensor(model, "output_norm.weight", GGML_TYPE_F32, o->shape->n_embd, 0);
+    const int64_t n_embd = o->shape->n_embd;
+    bool is_untied = o->shape->is_untied;
+    enum ggml_type embedding = is_untied ? fit_row(o->mixture->type, n_embd) : output_type(o);
+    add_tensor(model, "token_embd.weight", embedding, n_embd, n_vocab);
+    add_tensor(model, "output_norm.weight", GGML_TYPE_F32, n_embd, 0);
+    if (is_untied) add_tensor(model, "output.weight", output_type(o), n_embd, n_vocab);
     for (uint32_t i = 0; i < o->shape->n_layers; i++) add_layer(model, o, i);
 }
 
@@ -239,22 +246,24 @@ static sl_status write_keys(struct gguf_writer *w, const struct options *o,
     return status;
 }
 
+/* Piece by piece, so that a model may be larger than this machine's memory. */
 static sl_status write_tensor(struct gguf_writer *w, struct sl_pool *pool, struct fill *fill,
                               const struct tensor *t, struct sl_err *err)
 {
     bool is_norm = strstr(t->name, "norm") != NULL;
     fill->type = t->type;
     fill->n_per_row = t->ne[0];
-    fill->n_rows = t->ne[1];
     fill->row_bytes = ggml_row_size(t->type, t->ne[0]);
     fill->mean = is_norm ? 1.0f : 0.0f;
     fill->std = is_norm ? 0.0f : WEIGHT_STD;
-    size_t n_bytes = fill->row_bytes * (size_t)t->ne[1];
-    fill->out = sl_malloc(n_bytes);
-    if (!fill->out) return sl_err_set(err, SL_NOMEM, "tensor %s: %zu bytes", t->name, n_bytes);
-    sl_pool_for(pool, JOBS_PER_TENSOR, fill_rows, fill);
-    sl_status status = gguf_write_data(w, fill->out, n_bytes, err);
-    sl_free(fill->out);
+    int64_t rows_max = (int64_t)(PIECE_BYTES / fill->row_bytes);
+    sl_status status = SL_OK;
+    for (int64_t row = 0; row < t->ne[1] && !status; row += fill->n_rows) {
+        fill->first_row = row;
+        fill->n_rows = t->ne[1] - row < rows_max ? t->ne[1] - row : rows_max;
+        sl_pool_for(pool, JOBS_PER_PIECE, fill_rows, fill);
+        status = gguf_write_data(w, fill->out, (size_t)fill->n_rows * fill->row_bytes, err);
+    }
     return status;
 }
 
@@ -263,13 +272,17 @@ static sl_status write_tensors(struct gguf_writer *w, const struct model *model,
 {
     struct sl_pool *pool = NULL;
     float *gauss = gauss_table_create(o->seed);
-    sl_status status = gauss ? sl_pool_create(o->n_threads, JOBS_PER_TENSOR, &pool) : SL_NOMEM;
+    unsigned char *piece = sl_malloc(PIECE_BYTES);
+    sl_status status = gauss && piece ? SL_OK : SL_NOMEM;
+    if (!status) status = sl_pool_create(o->n_threads, JOBS_PER_PIECE, &pool);
     if (status) sl_err_set(err, status, "%d threads", o->n_threads);
     for (size_t i = 0; i < model->n_tensors && !status; i++) {
-        struct fill fill = {.gauss = gauss, .seed = (o->seed + i) * UINT64_C(0x9e3779b97f4a7c15)};
+        struct fill fill = {
+            .gauss = gauss, .seed = (o->seed + i) * UINT64_C(0x9e3779b97f4a7c15), .out = piece};
         status = write_tensor(w, pool, &fill, &model->tensors[i], err);
     }
     sl_pool_destroy(pool);
+    sl_free(piece);
     sl_free(gauss);
     return status;
 }
@@ -385,9 +398,9 @@ int main(int argc, char **argv)
     struct options options;
     struct sl_err err = SL_ERR_INIT;
     if (!parse_options(argc, argv, &options)) {
-        fprintf(stderr,
-                "usage: make_model --shape qwen2-0.5b|qwen2-1.5b|tiny --type f16|q4_0|q8_0|q4_K_M "
-                "--vocab-from FILE.gguf [--seed N] [--threads N] OUT.gguf\n");
+        fprintf(stderr, "usage: make_model --shape qwen2-0.5b|qwen2-1.5b|qwen2-7b|tiny|tiny-16 "
+                        "--type f16|q4_0|q8_0|q4_K_M "
+                        "--vocab-from FILE.gguf [--seed N] [--threads N] OUT.gguf\n");
         return 2;
     }
     if (make_model(&options, &err) != SL_OK) {

@@ -43,6 +43,9 @@ variants() { [ "$1" = tsan ] && echo "$GGML_X86_VARIANTS_TSAN" || echo "$GGML_X8
 
 # llama.cpp's programs that we compare with, and how they are built.
 peer_tools=(llama-bench llama-batched-bench llama-quantize llama-completion llama-server)
+# Its RPC backend: a plug-in, and the server that runs one on another machine.
+rpc_recipe=deps/ggml/rpc/CMakeLists.txt
+rpc_tools=(libggml-rpc.so ggml-rpc-server)
 peer_options=(-DCMAKE_BUILD_TYPE=Release -DLLAMA_USE_SYSTEM_GGML=ON -DBUILD_SHARED_LIBS=OFF
     -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_BUILD_APP=OFF
     -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF)
@@ -51,7 +54,8 @@ peer_options=(-DCMAKE_BUILD_TYPE=Release -DLLAMA_USE_SYSTEM_GGML=ON -DBUILD_SHAR
 key_of() { # MODE
     { sed 's/ *#.*//; /^$/d' deps/ggml/pin.sh deps/ggml/CMakeLists.txt
       "$cc" -dumpfullversion -dumpmachine; "$cxx" -dumpfullversion; echo "$1"; ggml_options "$1"
-      [ "$1" != peer ] || echo "${peer_tools[@]}" "${peer_options[@]}"
+      [ "$1" != peer ] || { echo "${peer_tools[@]}" "${peer_options[@]}"
+          sed 's/ *#.*//; /^$/d' "$rpc_recipe"; }
     } | sha256sum | cut -c1-16
 }
 
@@ -128,8 +132,8 @@ build_ggml() { # MODE TARGET
     publish "$work/out" "$2"
 }
 
-# llama-bench and its kin, linked to the ggml in the cache so that both sides of a comparison run
-# the same kernels.
+# llama-bench and its kin, and the RPC backend, linked to the ggml in the cache so that both sides
+# of a comparison run the same kernels.
 build_peer() { # GGML TARGET
     say "building llama.cpp's programs (a few minutes, once)"
     unpack
@@ -137,8 +141,12 @@ build_peer() { # GGML TARGET
         -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_PREFIX_PATH="$1" \
         -DCMAKE_BUILD_RPATH="$1/lib" "${peer_options[@]}"
     run_logged "$work/build.log" cmake --build "$work/build" -j "$jobs" --target "${peer_tools[@]}"
+    run_logged "$work/configure-rpc.log" cmake -G Ninja -S "${rpc_recipe%/*}" -B "$work/rpc" \
+        -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$1" \
+        -DCMAKE_BUILD_RPATH="$1/lib" -DLLAMA_SRC="$work/src"
+    run_logged "$work/build-rpc.log" cmake --build "$work/rpc" -j "$jobs"
     mkdir -p "$work/out/bin"
-    cp "${peer_tools[@]/#/$work/build/bin/}" "$work/out/bin"
+    cp "${peer_tools[@]/#/$work/build/bin/}" "${rpc_tools[@]/#/$work/rpc/bin/}" "$work/out/bin"
     # llama.cpp looks for CPU plug-ins beside its executables.
     ln -s "$1"/lib/libggml-*.so "$work/out/bin"
     publish "$work/out" "$2"

@@ -3,8 +3,9 @@
 
 Programs are those that CMake lists in BUILD/tests/programs.txt: cmocka programs (unit, prop,
 golden) and fuzz targets that replay their corpus. Then pytest runs tests/e2e against
-BUILD/starlane. Prints one line a program, the whole output of those that failed, and as the last
-line the totals. A crash, a time-out, a test that began and never ended, and a program that fails
+BUILD/starlane, several files at a time, for they mostly wait, and at the end one by one those that
+need the machine for themselves. Prints one line a program or file, the whole output of those that
+failed, and as the last line the totals. A crash, a time-out, a test that began and never ended, and a program that fails
 after its last test all count as failures.
 """
 import argparse
@@ -24,6 +25,11 @@ SANITIZER_SLOWDOWN = 6
 """Under sanitizers every limit is longer by this."""
 OUTPUT_LINES_MAX = 200
 """More of a failing program's output than this hides the other failures."""
+
+ALONE = re.compile(r"^(from|import) (netlabs|splits)\b|scripts/demo\.sh", re.MULTILINE)
+"""In a file of tests/e2e: it shapes networks, limits processors, or fills both."""
+GRID = re.compile(r"^from grid import", re.MULTILINE)
+"""It opens grids on this machine: two at a time could take the same free port."""
 
 EVENT = re.compile(r"\[ *(RUN|OK|FAILED|SKIPPED|ERROR) *\] (\w+)")
 FAILURE, SUCCESS, SKIP = "failed", "passed", "skipped"
@@ -89,11 +95,13 @@ def run_limited(command, timeout_s, options):
         return "not run", f"{error}\n"
 
 
-def run_pytest(options):
-    report = options.build / "tests/e2e.xml"
+def run_pytest(path, options):
+    """One file, or the folder."""
+    label = "e2e" if path.is_dir() else f"e2e/{path.stem}"
+    report = options.build / f"tests/{label}.xml"
     report.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-               f"--junitxml={report}", "tests/e2e"]
+               f"--junitxml={report}", str(path.relative_to(ROOT))]
     if options.filter:
         command += ["-k", " or ".join(options.filter.split(","))]
     begin = time.monotonic()
@@ -102,7 +110,34 @@ def run_pytest(options):
     # pytest's 5: no test was selected, which a filter may well do
     if status != 0 and FAILURE not in outcomes.values() and not (status == 5 and options.filter):
         outcomes[f"pytest: exit status {status}"] = FAILURE
-    return Result("e2e", outcomes, output, time.monotonic() - begin)
+    return Result(label, outcomes, output, time.monotonic() - begin)
+
+
+def last_seconds(path, options):
+    """How long the file took last time, as far as that is known."""
+    try:
+        suite = ElementTree.parse(options.build / f"tests/e2e/{path.stem}.xml").find("testsuite")
+        return float(suite.get("time"))
+    except (OSError, ElementTree.ParseError, AttributeError, TypeError):
+        return path.stat().st_size / 1000
+
+
+def run_e2e(executor, options):
+    """Yields results, as they come in order: the longest begin first, so that no long one is left
+    over at the end."""
+    folder = ROOT / "tests/e2e"
+    if options.filter:
+        yield run_pytest(folder, options)
+        return
+    text = {path: path.read_text(encoding="utf-8") for path in folder.glob("test_*.py")}
+    seconds = {path: last_seconds(path, options) for path in text}
+    alone = [path for path in text if ALONE.search(text[path])]
+    grids = [path for path in text if path not in alone and GRID.search(text[path])]
+    lanes = [[path] for path in text if path not in alone + grids] + [grids]
+    lanes.sort(key=lambda lane: -sum(seconds[path] for path in lane))
+    for lane in executor.map(lambda lane: [run_pytest(path, options) for path in lane], lanes):
+        yield from lane
+    yield from (run_pytest(path, options) for path in sorted(alone))
 
 
 def parse_junit(path):
@@ -188,11 +223,10 @@ def main():
         for result in executor.map(lambda pair: run_program(*pair, options), programs):
             report(result)
             results.append(result)
-    if any((ROOT / "tests/e2e").glob("test_*.py")):
-        result = run_pytest(options)
-        if result.outcomes:
-            report(result)
-            results.append(result)
+        for result in run_e2e(executor, options):
+            if result.outcomes:
+                report(result)
+                results.append(result)
     n_passed, n_failed, n_skipped = (
         sum(result.count(outcome) for result in results) for outcome in (SUCCESS, FAILURE, SKIP))
     print(f"tests: {n_passed} passed, {n_failed} failed, {n_skipped} skipped")

@@ -182,8 +182,8 @@ static void put_http(struct scrape *s, struct http_server *server)
     put(s, "starlane_http_connections_idle", "gauge", "Of them.", (double)stats.n_connections_idle);
     put(s, "starlane_http_connections_total", "counter", "Ever accepted.",
         (double)stats.n_connections_total);
-    put(s, "starlane_http_connections_evicted_total", "counter", "Idle ones closed to make room.",
-        (double)stats.n_evicted);
+    put(s, "starlane_http_connections_evicted_total", "counter",
+        "Without a request, closed to make room.", (double)stats.n_evicted);
     put(s, "starlane_http_requests_total", "counter", "Well-formed ones.",
         (double)stats.n_requests);
     put(s, "starlane_http_requests_active", "gauge", "Not yet answered.", (double)stats.n_active);
@@ -241,7 +241,8 @@ static void put_grid(struct scrape *s, const struct gateway_cfg *cfg)
         .dispatch = grid_dispatch(cfg->grid),
         .bus = cfg->membership ? membership_bus(cfg->membership) : NULL,
         .blobs = cfg->blobs,
-        .fetch = cfg->fetch};
+        .fetch = cfg->fetch,
+        .links = node_links(grid_node(cfg->grid))};
     bool is_gateway = parts.dispatch && parts.bus;
     if (is_gateway) metrics_grid_read(&parts, &grid);
     if (s->status == SL_OK) s->status = metrics_write_grid(is_gateway ? &grid : NULL, s->out);

@@ -19,6 +19,7 @@ struct chat_answer {
     size_t bytes_max; /* of content, of reasoning, and of the arguments of each call */
 };
 
+/* Empty; each of its texts may grow to bytes_max. */
 void chat_answer_init(struct chat_answer *answer, size_t bytes_max);
 void chat_answer_done(struct chat_answer *answer);
 

@@ -68,6 +68,7 @@ chat_step_fn chat_harmony_header, chat_harmony_content;
 /* What ends the text of a Harmony message; a NULL ends it. */
 extern const char *const chat_harmony_ends[];
 
+/* Hands an event to the caller's function; its first failure is kept and ends the parsing. */
 void chat_emit(struct chat_parser *parser, const struct chat_event *event);
 void chat_emit_text(struct chat_parser *parser, enum chat_event_type type, const char *s, size_t n);
 

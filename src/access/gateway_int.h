@@ -109,6 +109,7 @@ void route_methods(const char *path, char *out, size_t n_out);
 
 /* --- call.c: life --- */
 
+/* The server's request handler: makes the call, finds its route, and has it answered. */
 void call_begin(struct gateway *gateway, struct http_exchange *x);
 /* A call of its own for one of the requests that come on a stream: with its own id, row, quota and
  * metrics; exchange, request and route are the parent's. Its key is to be checked, as it may have

@@ -3,6 +3,8 @@
 #include "access/gateway_int.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "grid/dispatch.h"
+#include "grid/grid.h"
 #include "grid/membership.h"
 
 #include <stdio.h>
@@ -93,6 +95,7 @@ static void put_token(struct sl_json *json, const struct token_row *row, const c
     put_seconds(json, "created", row->created_ms);
     put_seconds(json, "expires", row->expires_ms);
     put_seconds(json, "revoked", row->revoked_ms);
+    sl_json_kv_bool(json, "gateway", row->gateways);
     sl_json_kv_int(json, "uses", row->n_uses);
     sl_json_kv_int(json, "used", row->n_used);
     sl_json_object_end(json);
@@ -126,15 +129,17 @@ void grid_api_token_make(struct call *call)
     struct sl_err err = SL_ERR_INIT;
     if (!grid_api_admits(call) || !call_read_json(call)) return;
     int64_t ttl_s = sl_json_to_int(sl_json_get(call->body, "ttl_s"), TTL_DEFAULT_S);
-    int64_t n_uses = sl_json_to_int(sl_json_get(call->body, "uses"), 1);
+    const struct token_terms terms = {
+        .ttl_ms = ttl_s * 1000,
+        .n_uses = sl_json_to_int(sl_json_get(call->body, "uses"), 1),
+        .gateways = sl_json_to_bool(sl_json_get(call->body, "gateway"), false)};
     if (ttl_s < 1 || ttl_s > TOKEN_TTL_MAX_MS / 1000) {
         call_fail(call, SL_INVALID, "ttl_s", NULL, "a token lives between a second and 366 days");
         return;
     }
     struct pending *pending = pend(call);
     if (!pending) return;
-    sl_status status =
-        membership_token_make(membership_of(call), ttl_s * 1000, n_uses, token_made, pending);
+    sl_status status = membership_token_make(membership_of(call), &terms, token_made, pending);
     if (status == SL_OK) return;
     sl_err_set(&err, status, "the token cannot be made now: %s", sl_status_text(status));
     fail_pending(pending, &err);
@@ -259,6 +264,21 @@ static bool take_duty(struct call *call, const char *name, enum node_duty *out)
     return false;
 }
 
+/* A grid without a gateway is none: the last one that is alive does not leave. */
+static bool may_drain(struct call *call)
+{
+    const struct member *member;
+    const struct registry *registry = membership_registry(membership_of(call));
+    const struct dispatch *dispatch = grid_dispatch(call->gateway->cfg.grid);
+    if (registry_resolve(registry, call->rest, &member, NULL) != SL_OK || !member->is_gateway ||
+        !dispatch || dispatch_gateway_besides(dispatch, member->id))
+        return true;
+    call_fail(call, SL_EXISTS, "duty", "last_gateway",
+              "it is the only gateway that is there, and a drained gateway leaves: start another "
+              "one first (starlane token create --gateway), or cordon this one");
+    return false;
+}
+
 void grid_api_member_change(struct call *call)
 {
     const char *labels[GRID_LABELS_MAX + 1];
@@ -270,6 +290,7 @@ void grid_api_member_change(struct call *call)
     const char *name = sl_json_to_str(sl_json_get(call->body, "duty"), NULL, NULL);
     change.name = sl_json_to_str(sl_json_get(call->body, "name"), NULL, NULL);
     if (name && !take_duty(call, name, &duty)) return;
+    if (name && duty == NODE_DRAINING && !may_drain(call)) return;
     if (object && !take_labels(call, object, labels, &change.n_labels)) return;
     if (name) change.duty = &duty;
     if (object) change.labels = labels;

@@ -18,9 +18,10 @@ struct call;
 /* May this call administer the grid? False: it has failed. Its route is an `open` one. */
 bool grid_api_admits(struct call *call);
 
-void grid_api_token_make(struct call *call);
-void grid_api_tokens(struct call *call);
-void grid_api_token_revoke(struct call *call);
-void grid_api_members(struct call *call);
-void grid_api_member_change(struct call *call);
-void grid_api_member_remove(struct call *call);
+/* The handlers of the paths above, in their order; each ends its call. */
+void grid_api_token_make(struct call *call);    /* POST tokens */
+void grid_api_tokens(struct call *call);        /* GET tokens */
+void grid_api_token_revoke(struct call *call);  /* DELETE tokens/ID */
+void grid_api_members(struct call *call);       /* GET members */
+void grid_api_member_change(struct call *call); /* PATCH members/... */
+void grid_api_member_remove(struct call *call); /* DELETE members/... */

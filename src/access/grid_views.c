@@ -114,6 +114,69 @@ static void put_peers(struct sl_json *json, const struct grid_report *report)
     sl_json_array_end(json);
 }
 
+/* A chain whose head it is; how it was planned is in /grid/v1/explain. */
+static void put_split(struct sl_json *json, const struct grid_hosted *hosted)
+{
+    const struct grid_split *split = hosted->split;
+    if (!split) return;
+    sl_json_key(json, "stages");
+    sl_json_array(json);
+    for (size_t i = 0; i < split->n_stages; i++) {
+        sl_json_object(json);
+        sl_json_kv_str(json, "member", split->stages[i].member);
+        sl_json_kv_int(json, "first", split->stages[i].first);
+        sl_json_kv_int(json, "last", split->stages[i].last);
+        if (hosted->hops) {
+            sl_json_kv_num(json, "compute_ms", 1000 * hosted->hops[i].compute_s);
+            sl_json_kv_num(json, "hop_ms", 1000 * hosted->hops[i].hop_s);
+        }
+        sl_json_object_end(json);
+    }
+    sl_json_array_end(json);
+}
+
+/* What it runs in others' chains, without models that the caller may not use. */
+static void put_stages(const struct call *call, struct sl_json *json,
+                       const struct grid_report *report)
+{
+    sl_json_key(json, "stages");
+    sl_json_array(json);
+    for (size_t i = 0; i < report->n_stages; i++) {
+        const struct grid_stage_hosted *stage = &report->stages[i];
+        if (!call_allows(call, stage->model)) continue;
+        sl_json_object(json);
+        sl_json_kv_str(json, "model", stage->model);
+        sl_json_kv_str(json, "head", stage->head);
+        sl_json_kv_str(json, "state", sched_model_state_name(stage->state));
+        sl_json_kv_int(json, "first", stage->first);
+        sl_json_kv_int(json, "last", stage->last);
+        sl_json_kv_int(json, "bytes", (int64_t)stage->bytes);
+        sl_json_object_end(json);
+    }
+    sl_json_array_end(json);
+}
+
+static void put_machine(struct sl_json *json, const struct split_machine *machine)
+{
+    if (!machine) return;
+    sl_json_key(json, "speed");
+    sl_json_object(json);
+    for (int i = 0; i < SPLIT_WEIGHT_COUNT; i++) {
+        const struct split_speed *speed = &machine->speed[i];
+        if (speed->bytes_s <= 0) continue;
+        sl_json_key(json, split_weight_name((enum split_weight)i));
+        sl_json_object(json);
+        sl_json_kv_num(json, "bytes_per_s", speed->bytes_s);
+        sl_json_key(json, "flops_per_s");
+        sl_json_array(json);
+        for (int k = 0; k < SPLIT_CURVE; k++) sl_json_num(json, speed->flops_s[k]);
+        sl_json_array_end(json);
+        sl_json_object_end(json);
+    }
+    sl_json_kv_num(json, "disk_bytes_per_s", machine->disk_bytes_s);
+    sl_json_object_end(json);
+}
+
 static void put_hosted(struct sl_json *json, const struct grid_hosted *hosted)
 {
     const struct hosted_load *load = &hosted->load;
@@ -135,6 +198,7 @@ static void put_hosted(struct sl_json *json, const struct grid_hosted *hosted)
     sl_json_kv_num(json, "tokens_per_s", hosted->tokens_per_s);
     sl_json_kv_num(json, "service_s", load->service_s);
     if (*hosted->last_error) sl_json_kv_str(json, "last_error", hosted->last_error);
+    put_split(json, hosted);
     sl_json_object_end(json);
 }
 
@@ -154,6 +218,8 @@ static void put_report(const struct call *call, struct sl_json *json,
     for (size_t i = 0; i < report->n_hosted; i++)
         if (call_allows(call, report->hosted[i].name)) put_hosted(json, &report->hosted[i]);
     sl_json_array_end(json);
+    put_stages(call, json, report);
+    put_machine(json, report->machine);
 }
 
 /* The dispatcher's members and the registry's, both in the order of ids, become one list. */
@@ -180,7 +246,7 @@ static void put_away(struct sl_json *json, const struct member *member)
     sl_json_array_end(json);
     sl_json_kv_str(json, "site", site);
     sl_json_kv_str(json, "role", member->is_gateway ? "gateway" : "node");
-    sl_json_kv_str(json, "state", "away");
+    sl_json_kv_str(json, "state", member->duty == NODE_DRAINING ? "left" : "away");
     sl_json_kv_str(json, "duty", node_duty_name(member->duty));
     sl_json_object_end(json);
 }
@@ -212,7 +278,7 @@ static void put_member(void *ctx, const struct dispatch_member *member)
     sl_json_kv_str(json, "site", member->site);
     sl_json_kv_str(json, "role",
                    (entry ? entry->is_gateway : member->gateway) ? "gateway" : "node");
-    sl_json_kv_str(json, "state", node_health_name(member->health));
+    sl_json_kv_str(json, "state", member->left ? "left" : node_health_name(member->health));
     sl_json_kv_bool(json, "self", member->self);
     sl_json_kv_bool(json, "drained", member->drained);
     sl_json_kv_str(json, "address", member->address);
@@ -363,6 +429,7 @@ void grid_view_status(struct call *call)
     sl_json_kv_int(&json, "alive", stats.n_members_alive);
     sl_json_kv_int(&json, "suspect", stats.n_members_suspect);
     sl_json_kv_int(&json, "dead", stats.n_members_dead);
+    sl_json_kv_int(&json, "left", stats.n_members_left);
     sl_json_kv_int(&json, "models", stats.n_models);
     sl_json_kv_bool(&json, "places", stats.places);
     put_router(&json, &stats.router);
@@ -371,6 +438,9 @@ void grid_view_status(struct call *call)
     sl_json_kv_int(&json, "runs_again", (int64_t)stats.n_runs_again);
     sl_json_kv_int(&json, "loads", (int64_t)stats.n_loads);
     sl_json_kv_int(&json, "unloads", (int64_t)stats.n_unloads);
+    sl_json_kv_int(&json, "chains", stats.n_chains);
+    sl_json_kv_int(&json, "plans", (int64_t)stats.n_plans);
+    sl_json_kv_int(&json, "replans", (int64_t)stats.n_replans);
     sl_json_object_end(&json);
     call_respond_json(call, 200, &body, sl_json_end(&json));
     sl_buf_done(&body);

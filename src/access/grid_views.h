@@ -16,7 +16,8 @@ struct call;
  * False: the call has failed. */
 bool grid_view_admits(struct call *call);
 
-void grid_view_nodes(struct call *call);
-void grid_view_models(struct call *call);
-void grid_view_explain(struct call *call);
-void grid_view_status(struct call *call);
+/* The handlers of the paths above; each ends its call. */
+void grid_view_nodes(struct call *call);   /* GET nodes */
+void grid_view_models(struct call *call);  /* GET models */
+void grid_view_explain(struct call *call); /* GET explain */
+void grid_view_status(struct call *call);  /* GET status */

@@ -18,6 +18,7 @@ struct grpc_reader {
     size_t message_max;
 };
 
+/* Nothing has come yet; messages longer than message_max will be refused. */
 void grpc_reader_init(struct grpc_reader *reader, size_t message_max);
 void grpc_reader_done(struct grpc_reader *reader);
 

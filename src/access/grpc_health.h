@@ -9,6 +9,8 @@ struct gateway;
 
 #define GRPC_WATCHES_MAX 1024 /* a balancer has one a client; each holds a stream open */
 
+/* Check: the state of the service that the request names, now. NOT_FOUND: it is none of ours.
+ * Watch: the same, and each change until the client goes. */
 void grpc_health_check(struct call *call);
 void grpc_health_watch(struct call *call);
 

@@ -12,6 +12,7 @@ struct call;
 /* Of all services, by full name; ends in NULL. */
 extern const char *const GRPC_SERVICES[];
 
+/* ServerReflectionInfo: answers each question of the stream until the client ends it. */
 void grpc_reflection_info(struct call *call);
 
 /* A serialized FileDescriptorProto within the program. */

@@ -11,4 +11,5 @@
 
 struct call;
 
+/* Answers the call; it is ended in any case. */
 void history_view(struct call *call);

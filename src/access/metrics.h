@@ -69,6 +69,7 @@ void metrics_destroy(struct metrics *metrics);           /* NULL is fine */
 /* The block of this model; past METRICS_MODELS_MAX, or without memory, the one named "other". */
 struct metrics_model *metrics_model(struct metrics *metrics, const char *name);
 
+/* Adds to a counter, a time to a histogram, one to the requests that ended in that way. */
 void metrics_count(struct metrics_model *model, enum metrics_counter counter, uint64_t by);
 void metrics_observe(struct metrics_model *model, enum metrics_histogram histogram, int64_t ns);
 void metrics_end(struct metrics_model *model, enum metrics_end end);

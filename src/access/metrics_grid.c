@@ -22,6 +22,7 @@ void metrics_grid_read(const struct metrics_grid_parts *parts, struct metrics_gr
     bus_stats(parts->bus, &out->bus);
     if (parts->blobs) blobs_stats_get(parts->blobs, &out->blobs);
     if (parts->fetch) fetch_stats_get(parts->fetch, &out->fetch);
+    if (parts->links) stage_links_stats_get(parts->links, &out->links);
     dispatch_members(parts->dispatch, read_member, out);
 }
 
@@ -48,6 +49,7 @@ static const struct row rows[] = {
          dispatch.n_members_alive),
     SOME("members", NULL, NULL, "state", "suspect", dispatch.n_members_suspect),
     SOME("members", NULL, NULL, "state", "dead", dispatch.n_members_dead),
+    SOME("members", NULL, NULL, "state", "left", dispatch.n_members_left),
     GAUGE("models", "With different contents.", dispatch.n_models),
     GAUGE("places", "1 at the gateway that decides which models are loaded where.",
           dispatch.places),
@@ -72,6 +74,9 @@ static const struct row rows[] = {
     TOTAL("requests_resumed", "Answers that went on at another member.", dispatch.n_resumed),
     TOTAL("loads", "Of models, told to members by this gateway.", dispatch.n_loads),
     TOTAL("unloads", "Likewise.", dispatch.n_unloads),
+    GAUGE("chains", "Models over several members that this gateway keeps.", dispatch.n_chains),
+    TOTAL("plans", "Chains, told to members by this gateway.", dispatch.n_plans),
+    TOTAL("replans", "Of them, in place of one that broke or was worse.", dispatch.n_replans),
     TOTAL("events_missed", "Gaps in answers, which were asked for again.", dispatch.n_gaps),
     TOTAL("events_repeated", "Came more than once.", dispatch.n_duplicates),
     TOTAL("runs_repeated", "Requests whose first sending was lost.", dispatch.n_runs_again),
@@ -96,6 +101,13 @@ static const struct row rows[] = {
     SOME("fetches_total", NULL, NULL, "source", "origin", fetch.n_from_origin),
     TOTAL("fetches_failed", "Models that came from nowhere.", fetch.n_failed),
     TOTAL("fetch_received_bytes", "Of models.", fetch.bytes),
+    SOME("stage_links", "gauge", "Of this member, between stages of split models.", "transport",
+         "direct", links.n_direct),
+    SOME("stage_links", NULL, NULL, "transport", "relayed", links.n_relayed),
+    TOTAL("stage_links_opened", "By this member and to it.", links.n_opened),
+    TOTAL("stage_links_broken", "Ended though nobody meant to.", links.n_broken),
+    TOTAL("stage_links_sent_bytes", "To other stages.", links.bytes_sent),
+    TOTAL("stage_links_received_bytes", "From other stages.", links.bytes_received),
 };
 /* clang-format on */
 

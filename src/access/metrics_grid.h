@@ -8,6 +8,7 @@
 #include "grid/bus.h"
 #include "grid/dispatch.h"
 #include "grid/fetch.h"
+#include "grid/stage_link.h"
 
 /* Those with the lowest ids; a gateway measures the way to each other member itself. */
 #define METRICS_GRID_MEMBERS_MAX 128
@@ -17,6 +18,7 @@ struct metrics_grid {
     struct bus_stats bus;
     struct blobs_stats blobs;
     struct fetch_stats fetch;
+    struct stage_links_stats links;
     struct metrics_grid_member {
         const char *id, *name;
         double rtt_s;
@@ -30,6 +32,7 @@ struct metrics_grid_parts {
     struct bus *bus;
     struct blobs *blobs; /* NULL, as fetch: nothing was ever given or taken */
     struct fetch *fetch;
+    struct stage_links *links; /* NULL: no stages of split models */
 };
 
 /* Strings in *out live until the next call into the dispatcher. */

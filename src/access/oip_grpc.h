@@ -5,6 +5,7 @@
 
 struct call;
 
+/* The handlers, each named after its method; each ends its call. */
 void oip_grpc_server_live(struct call *call);
 void oip_grpc_server_ready(struct call *call);
 void oip_grpc_model_ready(struct call *call);

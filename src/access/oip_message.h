@@ -17,6 +17,7 @@ struct oip_message {
     struct oip_infer infer; /* all but face and data; leads into the arena and the message */
 };
 
+/* Empty; done frees all that reading has put into it. */
 void oip_message_init(struct oip_message *message);
 void oip_message_done(struct oip_message *message);
 

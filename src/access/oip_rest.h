@@ -23,6 +23,8 @@ struct oip_path {
     const char *model, *version;
 };
 
+/* Runs the model on the call's body: infer, and generate, whose answer is an object or a stream of
+ * events. */
 void oip_rest_infer(struct call *call, const struct oip_path *path);
 void oip_rest_generate(struct call *call, const struct oip_path *path, bool stream);
 /* Metadata, or the configuration. */

@@ -80,10 +80,11 @@ void ollama_fill_submit(const struct ollama_request *request, struct node_submit
  * to use models. False: the call has failed. */
 bool ollama_may_change_store(struct call *call);
 
-/* Tells the node that the name may mean another file now, or none. */
 struct grid_card;
 struct store_details;
+
 /* What a member of the grid tells of a model in its store. */
 void ollama_card_details(const struct grid_card *card, struct store_details *out);
 
+/* Tells the node that the name may mean another file now, or none. */
 void ollama_model_changed(struct grid *grid, const char *name);

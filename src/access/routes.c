@@ -1,6 +1,7 @@
 /* routes.c: which path is whose. */
 #include "access/admin.h"
 #include "access/grid_api.h"
+#include "access/grid_plan.h"
 #include "access/grid_views.h"
 #include "access/grpc_health.h"
 #include "access/grpc_reflection.h"
@@ -69,6 +70,7 @@ static const struct route routes[] = {
     {HTTP_METHOD_GET, "/grid/v1/nodes", API_OPENAI, true, grid_view_nodes},
     {HTTP_METHOD_GET, "/grid/v1/models", API_OPENAI, true, grid_view_models},
     {HTTP_METHOD_GET, "/grid/v1/explain", API_OPENAI, true, grid_view_explain},
+    {HTTP_METHOD_POST, "/grid/v1/plans", API_OPENAI, true, grid_plan_make},
     {HTTP_METHOD_GET, "/grid/v1/status", API_OPENAI, true, grid_view_status},
     {HTTP_METHOD_GET, "/grid/v1/history", API_OPENAI, true, history_view},
     {HTTP_METHOD_PATCH, "/grid/v1/members/*", API_OPENAI, true, grid_api_member_change},

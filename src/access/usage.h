@@ -127,6 +127,7 @@ struct usage_stats {
     size_t n_pending; /* rows that the thread has not stored yet */
     int64_t journal_bytes, wal_bytes;
 };
+/* All of it at one moment; from any thread. */
 void usage_stats(struct usage *usage, struct usage_stats *out);
 /* The latest failure, for the log; status OK when there was none. */
 void usage_last_error(struct usage *usage, struct sl_err *out);

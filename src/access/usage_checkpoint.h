@@ -25,4 +25,5 @@ void checkpointer_destroy(struct checkpointer *c); /* waits for a move under way
 SL_CHECK sl_status checkpointer_step(struct checkpointer *c, struct db *db, int64_t n_pages,
                                      bool idle, struct sl_err *err);
 
+/* How often pages were moved from the log to the database since it was created. */
 uint64_t checkpointer_n_moves(struct checkpointer *c);

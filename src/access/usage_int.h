@@ -40,6 +40,7 @@ struct usage_writer {
     struct db_stmt *insert, *applied, *mark;
 };
 
+/* Prepares the statements; writer is to be ended in any case. As usage_prepare_insert. */
 SL_CHECK sl_status usage_writer_init(struct usage_writer *writer, struct db *db,
                                      struct sl_err *err);
 void usage_writer_done(struct usage_writer *writer); /* also after a failed init */

@@ -79,6 +79,7 @@ SL_CHECK sl_status usage_journal_clean(struct usage_journal *j, uint64_t stored,
 /* All rows are stored, and no more will come: leaves nothing behind. */
 void usage_journal_finish(struct usage_journal *j);
 
+/* Of its files 0 and 1: the name by which the database marks what it has of it. */
 const char *usage_journal_file_name(const struct usage_journal *j, int file);
 uint64_t usage_journal_identity(const struct usage_journal *j, int file); /* the thread's */
 int64_t usage_journal_bytes(const struct usage_journal *j);               /* of both files */

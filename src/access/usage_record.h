@@ -19,6 +19,7 @@
 #define USAGE_RECORD_HEAD_BYTES 16   /* of a record: all before the row */
 #define USAGE_RECORD_MAX 512         /* bytes of one record: texts 266, numbers 96, head 16 */
 
+/* What stands at the beginning of a file; all its records have the same identity. */
 void usage_record_header(uint8_t out[USAGE_RECORD_HEADER_BYTES], uint64_t identity);
 
 /* Returns the record's length. What no reader would take (an unknown class) is left out. */

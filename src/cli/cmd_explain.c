@@ -121,6 +121,26 @@ static sl_status write_request(const struct sl_json_value *answer, struct sl_buf
     return write_decision(sl_json_get(answer, "decision"), "The last decision:", &page);
 }
 
+/* Of a model that runs on several members: who has which layers, and what each takes. */
+static void chain_lines(struct page *page, const struct sl_json_value *chain)
+{
+    const struct sl_json_value *stages = sl_json_get(chain, "stages");
+    if (!chain) return;
+    page_add(page, "  over %d members, %s%s%s\n", (int)sl_json_size(stages),
+             text_of(chain, "state"), *text_of(chain, "why") ? ": " : "", text_of(chain, "why"));
+    for (size_t i = 0; i < sl_json_size(stages); i++) {
+        const struct sl_json_value *stage = sl_json_at(stages, i);
+        const struct sl_json_value *compute = sl_json_get(stage, "compute_ms");
+        page_add(page, "    %s: layers %d-%d", name_of(stage),
+                 (int)sl_json_to_int(sl_json_get(stage, "first"), 0),
+                 (int)sl_json_to_int(sl_json_get(stage, "last"), 1) - 1);
+        if (compute)
+            page_add(page, ", %.2f ms a step, %.2f ms on the way there", sl_json_to_num(compute, 0),
+                     sl_json_to_num(sl_json_get(stage, "hop_ms"), 0));
+        page_add(page, "\n");
+    }
+}
+
 static sl_status write_model(const struct sl_json_value *answer, struct sl_buf *out)
 {
     struct page page = {.out = out};
@@ -137,6 +157,7 @@ static sl_status write_model(const struct sl_json_value *answer, struct sl_buf *
                  sl_json_to_bool(sl_json_get(member, "has_file"), false) ? ", has the file" : "",
                  *text_of(member, "error") ? ": " : "", text_of(member, "error"));
     }
+    chain_lines(&page, sl_json_get(answer, "chain"));
     return write_decision(sl_json_get(answer, "decision"), "A request now:", &page);
 }
 

@@ -40,9 +40,9 @@ const struct sl_command cmd_nodes_spec = {
     .summary = "List the machines of the grid, and take them out or back in.",
     .details =
         "NODE is a name or an id. cordon: it takes nothing new. drain: it finishes what it "
-        "has, takes nothing new, and shows as drained. uncordon takes both back. rm removes "
-        "it for good: its certificate is worth nothing any more. label replaces all its "
-        "labels.\n\n"
+        "has and leaves: its process ends, and starting it again brings it back. uncordon "
+        "takes back a cordon, and a drain that is not done yet. rm removes it for good: its "
+        "certificate is worth nothing any more. label replaces all its labels.\n\n"
         "QUEUE is running+waiting. Power is measured, modelled or declared by the owner. The "
         "machine that answers has a * behind its name.\n\n"
         "    starlane nodes --watch\n"
@@ -281,7 +281,7 @@ static const struct {
     const char *verb, *duty, *said;
 } verbs[] = {{"cordon", "cordoned", "takes nothing new from now on"},
              {"uncordon", "open", "takes requests again"},
-             {"drain", "draining", "finishes what it has; starlane nodes shows when it is drained"},
+             {"drain", "draining", "finishes what it has, and leaves"},
              {"rm", NULL, "is no member any more"},
              {"label", NULL, "has these labels now"}};
 #define VERBS (sizeof verbs / sizeof verbs[0])

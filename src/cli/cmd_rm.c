@@ -12,7 +12,8 @@ static const struct sl_opt opts[] = {
     {.name = "unused",
      .type = SL_OPT_BOOL,
      .offset = offsetof(struct options, unused),
-     .help = "Also remove what interrupted pulls have left and what no model needs."},
+     .help =
+         "Also remove what interrupted pulls and ended stages have left and what no model needs."},
     {0},
 };
 

@@ -17,7 +17,7 @@
 struct options {
     const char *server, *api_key, *ttl;
     int64_t uses;
-    bool json;
+    bool gateway, json;
 };
 
 #define FIELD(field) offsetof(struct options, field)
@@ -27,6 +27,8 @@ static const struct sl_opt opts[] = {
      "How long the new token lets machines in."},
     {"uses", 0, SL_OPT_INT, FIELD(uses), 1, TOKEN_USES_MAX, "N", NULL, "1",
      "How many machines it lets in."},
+    {"gateway", 'g', SL_OPT_BOOL, FIELD(gateway), 0, 0, NULL, NULL, NULL,
+     "It lets gateways in too, who may let in others."},
     CLIENT_OPTIONS(struct options, server, api_key),
     {"json", 0, SL_OPT_BOOL, FIELD(json), 0, 0, NULL, NULL, NULL, "Print JSON."},
     {0},
@@ -39,7 +41,9 @@ const struct sl_command cmd_token_spec = {
     .details =
         "A token is made and redeemed at one gateway, which has to run. create prints it, and "
         "nothing else, on stdout: the gateway keeps a hash only. At a gateway's own machine its "
-        "owner needs no key for this.\n\n"
+        "owner needs no key for this. It lets nodes in; gateways, who have the public API and let "
+        "in "
+        "others themselves, only with --gateway.\n\n"
         "    starlane token create --ttl 10m --uses 5\n"
         "    starlane join \"$(ssh gateway starlane token create)\"",
     .opts = opts,
@@ -73,6 +77,7 @@ static sl_status write_request(const struct options *o, struct sl_buf *out, stru
     sl_json_object(&json);
     sl_json_kv_int(&json, "ttl_s", ttl_ns / 1000000000);
     sl_json_kv_int(&json, "uses", o->uses);
+    sl_json_kv_bool(&json, "gateway", o->gateway);
     sl_json_object_end(&json);
     return sl_json_end(&json);
 }
@@ -104,14 +109,17 @@ static void time_cell(struct table *table, const struct sl_json_value *seconds)
 
 static sl_status list_text(const struct sl_json_value *tokens, struct sl_buf *report)
 {
-    static const char *const heading[] = {"ID", "STATE", "USED", "OF", "CREATED", "EXPIRES", NULL};
+    static const char *const heading[] = {"ID", "STATE",   "FOR",     "USED",
+                                          "OF", "CREATED", "EXPIRES", NULL};
     struct table table;
-    table_init(&table, "llrrll");
+    table_init(&table, "lllrrll");
     for (int i = 0; heading[i]; i++) table_cell(&table, "%s", heading[i]);
     for (size_t i = 0; i < sl_json_size(tokens); i++) {
         const struct sl_json_value *token = sl_json_at(tokens, i);
         table_cell(&table, "%s", sl_json_to_str(sl_json_get(token, "id"), "", NULL));
         table_cell(&table, "%s", sl_json_to_str(sl_json_get(token, "state"), "", NULL));
+        bool gateways = sl_json_to_bool(sl_json_get(token, "gateway"), false);
+        table_cell(&table, "%s", gateways ? "gateways" : "nodes");
         table_cell(&table, "%lld", (long long)sl_json_to_int(sl_json_get(token, "used"), 0));
         table_cell(&table, "%lld", (long long)sl_json_to_int(sl_json_get(token, "uses"), 0));
         time_cell(&table, sl_json_get(token, "created"));

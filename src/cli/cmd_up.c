@@ -38,8 +38,9 @@ const struct sl_command cmd_up_spec = {
         "--bus names one.\n\n"
         "It prints one line on stdout, to be run on another machine:\n\n"
         "    starlane join slj1....\n\n"
-        "`starlane token create` makes more of them, and `starlane join --gateway` makes further "
-        "gateways, all of them equal. Other members are listened for on all interfaces, because "
+        "`starlane token create` makes more of them (with --gateway for gateways), and `starlane "
+        "join --gateway` makes further gateways, all of them equal. Other members are listened for "
+        "on all interfaces, because "
         "nobody gets in without a certificate of this grid; the public API listens on this machine "
         "only, as with serve, until --host says otherwise.",
     .opts = opts,

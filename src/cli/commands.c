@@ -12,6 +12,8 @@ static const struct cli_command commands[] = {
     {&cmd_token_spec, cmd_token},
     {&cmd_nodes_spec, cmd_nodes},
     {&cmd_explain_spec, cmd_explain},
+    {&cmd_plan_spec, cmd_plan},
+    {&cmd_calibrate_spec, cmd_calibrate},
     {&cmd_run_spec, cmd_run},
     {&cmd_chat_spec, cmd_chat},
     {&cmd_infer_spec, cmd_infer},
@@ -36,7 +38,8 @@ static const struct cli_command commands[] = {
 };
 
 /* Commands that other commands start: no list, help or suggestion shows them. */
-static const struct cli_command hidden[] = {{&cmd_worker_spec, cmd_worker}};
+static const struct cli_command hidden[] = {{&cmd_worker_spec, cmd_worker},
+                                            {&cmd_measure_spec, cmd_measure}};
 
 const struct cli_command *cli_commands(void)
 {

@@ -12,6 +12,7 @@ extern const struct sl_command cmd_rm_spec;
 extern const struct sl_command cmd_sim_spec;
 extern const struct sl_command cmd_up_spec, cmd_join_spec, cmd_token_spec;
 extern const struct sl_command cmd_nodes_spec, cmd_explain_spec;
+extern const struct sl_command cmd_plan_spec, cmd_calibrate_spec, cmd_measure_spec;
 extern const struct sl_command cmd_worker_spec;
 
 int cmd_serve(int argc, char **argv);
@@ -40,4 +41,7 @@ int cmd_join(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+int cmd_calibrate(int argc, char **argv);
+int cmd_measure(int argc, char **argv);
 int cmd_worker(int argc, char **argv);

@@ -39,6 +39,7 @@ struct service {
     uint16_t port, grpc_port;
     bool stopping;
     int n_draining;    /* parts that have answers under way yet */
+    bool left;         /* drained: it ends by itself, and that is right */
     struct sl_err end; /* why it ended by itself; OK: it was told to */
 };
 
@@ -82,6 +83,20 @@ static void on_removed(void *ctx, const char *message)
     struct service *service = ctx;
     sl_err_set(&service->end, SL_DENIED, "%s", message);
     loop_stop(service->loop);
+}
+
+/* What the node had is done. A gateway's clients may have answers under way from other nodes; they
+ * are not cut off, but by a signal. */
+static void on_left(void *ctx)
+{
+    struct service *service = ctx;
+    if (service->stopping) return;
+    service->stopping = service->left = true;
+    service->n_draining = 1;
+    if (service->gateway)
+        gateway_drain(service->gateway, on_drained, service);
+    else
+        on_drained(service);
 }
 
 static void on_reload(void *ctx)
@@ -275,9 +290,11 @@ static sl_status join_members(struct service *s, struct sl_err *err)
                                              .telemetry = s->telemetry,
                                              .declared = s->cfg.declared,
                                              .queue_timeout_ns = s->cfg.node.queue_timeout_ns,
+                                             .n_threads = s->cfg.node.n_threads,
                                              .allow_echo = s->cfg.node.allow_echo,
                                              .on_removed = on_removed,
                                              .on_drained = on_drained,
+                                             .on_left = on_left,
                                              .ctx = s};
     return s->cfg.grid ? service_grid_create(s->cfg.grid, &parts, &s->members, err) : SL_OK;
 }
@@ -359,6 +376,9 @@ sl_status service_run(struct service *service, struct sl_err *err)
     sl_thread_wake_soon();
     sl_status status = service->members ? service_grid_say_token(service->members, err) : SL_OK;
     if (status == SL_OK) status = loop_run(service->loop, err);
+    if (status == SL_OK && service->left)
+        fprintf(stderr, "starlane: drained: this machine has left the grid; start it again to "
+                        "bring it back\n");
     if (status != SL_OK || service->end.status == SL_OK) return status;
     return sl_err_set(err, service->end.status, "%s", service->end.text);
 }

@@ -31,9 +31,11 @@ struct service_grid_parts {
     struct telemetry_sampler *telemetry;
     struct telemetry_declared declared; /* what its owner says of the machine */
     int64_t queue_timeout_ns;
-    bool allow_echo;                                    /* node_cfg's */
+    int32_t n_threads; /* node_cfg's, as what follows */
+    bool allow_echo;
     void (*on_removed)(void *ctx, const char *message); /* from the grid: the service ends */
     void (*on_drained)(void *ctx);                      /* after service_grid_drain */
+    void (*on_left)(void *ctx); /* it was drained for good: the service ends, as it should */
     void *ctx;
 };
 

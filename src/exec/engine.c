@@ -71,6 +71,15 @@ sl_status engine_submit_infer(struct engine *engine, const struct engine_infer *
     return engine->ops->infer(engine->self, req, err);
 }
 
+sl_status engine_deliver(struct engine *engine, int32_t from, const void *bytes, size_t n,
+                         struct sl_err *err)
+{
+    if (!engine->ops->deliver)
+        return sl_err_set(err, SL_UNSUPPORTED, "%s: is no stage of a split model",
+                          engine->ops->name);
+    return engine->ops->deliver(engine->self, from, bytes, n, err);
+}
+
 int engine_wake_fd(const struct engine *engine)
 {
     return engine->ops->wake_fd ? engine->ops->wake_fd(engine->self) : -1;

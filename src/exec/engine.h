@@ -19,6 +19,8 @@ struct sampler_cfg;
 /* OpenAI allows 128; a choice is a whole sequence, so a request stays bounded */
 #define ENGINE_CHOICES_MAX 16
 #define ENGINE_TOP_LOGPROBS_MAX 20 /* OpenAI: top_logprobs <= 20 */
+/* of one split model; each adds a hop to every token, so that more never pay (grid_msg's bound) */
+#define ENGINE_STAGES_MAX 16
 
 enum engine_finish {
     ENGINE_FINISH_STOP,   /* end-of-text token or a stop string */
@@ -181,6 +183,16 @@ struct engine_event {
  * submit nor step. */
 typedef void (*engine_event_fn)(void *ctx, const struct engine_event *event);
 
+/* A message for another stage of the same split model: `to` is its number, `bytes` are valid
+ * in the call. Messages between two stages arrive in the order in which they were sent, each once.
+ * Called from within engine_step. */
+typedef void (*engine_frame_fn)(void *ctx, int32_t to, const void *bytes, size_t n);
+
+struct engine_hop { /* one stage of a split model, over all steps that only decoded */
+    uint64_t compute_ns;
+    uint64_t wait_ns; /* from a step's arrival at the stage to its turn; 0 of stage 0 */
+};
+
 struct engine_stats {
     int32_t n_waiting, n_running; /* sequences */
     /* used: held by sequences; cached: reusable prefixes */
@@ -195,6 +207,13 @@ struct engine_stats {
     uint64_t n_graph_builds, n_graph_reuses;
     /* of models on tensors: requests' rows, and runs; rows over runs is the mean batch */
     uint64_t n_rows, n_runs;
+    /* Of a split model, told by its stage 0; else zero. Steps that only decoded: how many, how many
+     * tokens they had, from the first stage's begin to the result's arrival, and of that what no
+     * stage computed nor waited: the way over n_stages links (the last one is the result's). */
+    int32_t n_stages, n_flights; /* steps that may be under way at once */
+    uint64_t n_hop_steps, n_hop_tokens;
+    uint64_t round_ns, wire_ns;
+    struct engine_hop hops[ENGINE_STAGES_MAX]; /* [n_stages] */
 };
 
 struct engine; /* opaque; see llm_engine.h for how an LLM is loaded */
@@ -217,6 +236,7 @@ struct engine_ops {
     int64_t (*next_ns)(const void *self); /* NULL: an idle engine has nothing to wait for */
     sl_status (*infer)(void *self, const struct engine_infer *req, struct sl_err *err);
     int (*wake_fd)(const void *self); /* NULL: it has no threads that bring results */
+    sl_status (*deliver)(void *self, int32_t from, const void *bytes, size_t n, struct sl_err *err);
 };
 
 /* Wraps an implementation; takes ownership of self on success. NOMEM. */
@@ -253,6 +273,13 @@ SL_CHECK sl_status engine_submit_embed(struct engine *engine, const struct engin
  * runs no tensors. */
 SL_CHECK sl_status engine_submit_infer(struct engine *engine, const struct engine_infer *req,
                                        struct sl_err *err);
+
+/* A message of stage `from`, which its engine_frame_fn was given; it is dealt with in the next
+ * steps. CORRUPT: it makes no sense, LIMIT: more of them than a stage may send, NOMEM: nothing that
+ * follows can be right, and the engine should be unloaded. UNSUPPORTED when the engine is no stage.
+ */
+SL_CHECK sl_status engine_deliver(struct engine *engine, int32_t from, const void *bytes, size_t n,
+                                  struct sl_err *err);
 
 /* Becomes readable when threads of the engine have brought something for the next step, which
  * makes it unreadable again; -1: it has none. The engine's own. */

@@ -1,8 +1,15 @@
 #include "exec/engine_open.h"
 #include "exec/echo/echo_engine.h"
 #include "exec/llm/llm_engine.h"
+#include "exec/llm/stage_engine.h"
 #include "exec/onnx/onnx_engine.h"
 #include <string.h>
+
+const char *engine_link_name(enum engine_link_type type)
+{
+    static const char *const names[] = {"f32", "f16", "q8_0"};
+    return (unsigned)type < sizeof names / sizeof *names ? names[type] : "?";
+}
 
 static sl_status open_llm(const struct engine_load *load, const struct engine_open_cfg *open,
                           struct engine **out, struct sl_err *err)
@@ -25,7 +32,11 @@ static sl_status open_llm(const struct engine_load *load, const struct engine_op
     cfg.event_ctx = open->ctx;
     cfg.on_load = open->on_load;
     cfg.load_ctx = open->ctx;
-    return llm_engine_load(load->path, &cfg, out, err);
+    cfg.split = load->split;
+    cfg.on_frame = open->on_frame;
+    cfg.frame_ctx = open->ctx;
+    return load->split.n_stages && load->split.stage ? stage_engine_load(load->path, &cfg, out, err)
+                                                     : llm_engine_load(load->path, &cfg, out, err);
 }
 
 static sl_status open_echo(const struct engine_load *load, const struct engine_open_cfg *open,

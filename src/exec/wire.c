@@ -2,6 +2,8 @@
 #include "exec/wire_int.h"
 #include "net/frame.h"
 
+#define STAGE_NUMBER_BYTES 1 /* before a stage's message */
+
 static const struct wire_codec *find_codec(unsigned type)
 {
     const struct wire_codec *codec = NULL;
@@ -46,6 +48,27 @@ sl_status wire_encode(const struct wire_msg *msg, struct sl_buf *out, struct sl_
     return sl_err_set(err, sink.status, "%s message: %s", codec->name, sl_status_text(sink.status));
 }
 
+void wire_sink_put_bytes(struct wire_sink *sink, const void *bytes, size_t n)
+{
+    append(&sink->base, n, bytes);
+}
+
+void wire_put_stage(const struct wire_stage *in, struct wire_sink *sink)
+{
+    const uint8_t number[STAGE_NUMBER_BYTES] = {(uint8_t)in->stage};
+    wire_sink_put_bytes(sink, number, sizeof number);
+    wire_sink_put_bytes(sink, in->bytes, in->n);
+}
+
+sl_status wire_get_stage(const struct frame *frame, struct wire_stage *out, struct sl_err *err)
+{
+    const uint8_t *p = frame->payload;
+    if (frame->n_payload < STAGE_NUMBER_BYTES || p[0] >= ENGINE_STAGES_MAX)
+        return sl_err_set(err, SL_CORRUPT, "no stage's number");
+    *out = (struct wire_stage){p[0], p + STAGE_NUMBER_BYTES, frame->n_payload - STAGE_NUMBER_BYTES};
+    return SL_OK;
+}
+
 /* protobuf-c's allocations, taken from an arena; freed with it. */
 struct arena_allocator {
     ProtobufCAllocator base;
@@ -84,9 +107,12 @@ sl_status wire_decode(const struct frame *frame, struct sl_arena *arena, struct 
     const struct wire_codec *codec = find_codec(frame->type);
     if (!codec) return sl_err_set(err, SL_CORRUPT, "message of unknown type %u", frame->type);
     ProtobufCMessage *message = NULL;
-    sl_status status =
-        wire_unpack(codec->descriptor, frame->payload, frame->n_payload, arena, &message, err);
+    sl_status status = SL_OK;
     *out = (struct wire_msg){.type = (enum wire_type)frame->type};
-    if (status == SL_OK) status = codec->decode(message, arena, out, err);
+    if (codec->descriptor)
+        status =
+            wire_unpack(codec->descriptor, frame->payload, frame->n_payload, arena, &message, err);
+    if (status == SL_OK)
+        status = codec->decode(codec->descriptor ? (const void *)message : frame, arena, out, err);
     return status == SL_OK ? SL_OK : sl_err_prefix(err, "%s message", codec->name);
 }

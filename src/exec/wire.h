@@ -30,13 +30,15 @@ enum wire_type {
     WIRE_INFER,      /* as GENERATE */
     WIRE_CANCEL,     /* the request's DONE events follow, unless they are on their way already */
     WIRE_PING,
-    WIRE_UNLOAD, /* cancels all, unloads, exits with 0 */
+    WIRE_UNLOAD,  /* cancels all, unloads, exits with 0 */
+    WIRE_DELIVER, /* a message of another stage; only after LOADED of a stage of a split model */
     /* from the worker */
     WIRE_LOADING = 33,
     WIRE_LOADED,
     WIRE_LOAD_FAILED, /* and exits */
     WIRE_EVENTS,
-    WIRE_PONG
+    WIRE_PONG,
+    WIRE_FRAME /* a message for another stage */
 };
 
 struct wire_load {
@@ -160,6 +162,14 @@ struct wire_pong {
     struct engine_stats stats; /* zero until it is loaded */
 };
 
+/* DELIVER and FRAME: what exec/llm/stage_msg.h says. Not protobuf but the number and the bytes as
+ * they are: decoded, `bytes` leads into the frame, not into the arena. */
+struct wire_stage {
+    int32_t stage; /* DELIVER: whose message it is; FRAME: for whom */
+    const void *bytes;
+    size_t n;
+};
+
 struct wire_msg {
     enum wire_type type;
     union {
@@ -176,6 +186,7 @@ struct wire_msg {
         struct wire_failure load_failed;
         struct wire_events events;
         struct wire_pong pong;
+        struct wire_stage deliver, frame;
     };
 };
 

@@ -15,9 +15,11 @@ struct wire_sink {
 };
 
 void wire_sink_put(struct wire_sink *sink, const ProtobufCMessage *message);
+void wire_sink_put_bytes(struct wire_sink *sink, const void *bytes, size_t n);
 
 struct wire_codec {
     const char *name; /* NULL: no such type */
+    /* NULL: no protobuf; encode puts bytes, and decode is given the frame as its message */
     const ProtobufCMessageDescriptor *descriptor;
     /* Builds the generated struct and puts it. */
     void (*encode)(const struct wire_msg *msg, struct wire_sink *sink);
@@ -26,8 +28,8 @@ struct wire_codec {
                         struct sl_err *err);
 };
 
-#define WIRE_REQUESTS 10 /* by enum wire_type; 0 is none */
-#define WIRE_REPLIES 5   /* from WIRE_LOADING on */
+#define WIRE_REQUESTS 11 /* by enum wire_type; 0 is none */
+#define WIRE_REPLIES 6   /* from WIRE_LOADING on */
 extern const struct wire_codec wire_requests[WIRE_REQUESTS];
 extern const struct wire_codec wire_replies[WIRE_REPLIES];
 
@@ -37,6 +39,11 @@ extern const struct wire_codec wire_replies[WIRE_REPLIES];
 SL_CHECK sl_status wire_unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes,
                                size_t n, struct sl_arena *arena, ProtobufCMessage **out,
                                struct sl_err *err);
+
+void wire_put_stage(const struct wire_stage *in, struct wire_sink *sink);
+/* CORRUPT: too short, or of no stage. */
+SL_CHECK sl_status wire_get_stage(const struct frame *frame, struct wire_stage *out,
+                                  struct sl_err *err);
 
 /* --- wire_request.c, wire_reply.c: structs that borrow what `in` points to; arrays of
  * sub-messages in `scratch`. The readers copy pointers, and check every value. --- */

@@ -57,7 +57,13 @@
     X(n_graph_builds) \
     X(n_graph_reuses) \
     X(n_rows) \
-    X(n_runs)
+    X(n_runs) \
+    X(n_stages) \
+    X(n_flights) \
+    X(n_hop_steps) \
+    X(n_hop_tokens) \
+    X(round_ns) \
+    X(wire_ns)
 
 typedef Starlane__Worker__Event pb_event;
 typedef Starlane__Worker__Logprob pb_logprob;
@@ -444,9 +450,18 @@ static void encode_pong(const struct wire_msg *msg, struct wire_sink *sink)
     Starlane__Worker__Pong m = STARLANE__WORKER__PONG__INIT;
     m.seq = msg->pong.seq;
     m.loaded = msg->pong.loaded;
-#define X(field) m.field = msg->pong.stats.field;
+    const struct engine_stats *stats = &msg->pong.stats;
+    uint64_t compute_ns[ENGINE_STAGES_MAX], wait_ns[ENGINE_STAGES_MAX];
+#define X(field) m.field = stats->field;
     STATS_FIELDS(X)
 #undef X
+    for (int32_t i = 0; i < stats->n_stages; i++) {
+        compute_ns[i] = stats->hops[i].compute_ns;
+        wait_ns[i] = stats->hops[i].wait_ns;
+    }
+    m.hop_compute_ns = compute_ns;
+    m.hop_wait_ns = wait_ns;
+    m.n_hop_compute_ns = m.n_hop_wait_ns = (size_t)stats->n_stages;
     wire_sink_put(sink, &m.base);
 }
 
@@ -455,13 +470,29 @@ static sl_status decode_pong(const void *message, struct sl_arena *arena, struct
 {
     const Starlane__Worker__Pong *m = message;
     (void)arena;
-    (void)err;
+    if (m->n_stages < 0 || m->n_stages > ENGINE_STAGES_MAX ||
+        m->n_hop_compute_ns != (size_t)m->n_stages || m->n_hop_wait_ns != (size_t)m->n_stages)
+        return sl_err_set(err, SL_CORRUPT, "numbers of %d stages", m->n_stages);
     out->pong.seq = m->seq;
     out->pong.loaded = m->loaded;
 #define X(field) out->pong.stats.field = m->field;
     STATS_FIELDS(X)
 #undef X
+    for (int32_t i = 0; i < m->n_stages; i++)
+        out->pong.stats.hops[i] = (struct engine_hop){m->hop_compute_ns[i], m->hop_wait_ns[i]};
     return SL_OK;
+}
+
+static void encode_frame(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    wire_put_stage(&msg->frame, sink);
+}
+
+static sl_status decode_frame(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                              struct sl_err *err)
+{
+    (void)arena;
+    return wire_get_stage(message, &out->frame, err);
 }
 
 #define ROW(type) [type - WIRE_LOADING]
@@ -475,4 +506,5 @@ const struct wire_codec wire_replies[WIRE_REPLIES] = {
     ROW(WIRE_EVENTS) = {"events", &starlane__worker__events__descriptor, encode_events,
                         decode_events},
     ROW(WIRE_PONG) = {"pong", &starlane__worker__pong__descriptor, encode_pong, decode_pong},
+    ROW(WIRE_FRAME) = {"stage", NULL, encode_frame, decode_frame},
 };

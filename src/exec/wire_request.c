@@ -15,6 +15,13 @@
     X(kv_contexts) \
     X(no_prefix_cache)
 
+/* Of engine.split; messages have the layers by longer names. */
+#define SPLIT_FIELDS(X) \
+    X(n_stages) \
+    X(stage) \
+    X(kv_blocks) \
+    X(n_flights)
+
 #define SAMPLER_FIELDS(X) \
     X(temp) \
     X(top_k) \
@@ -104,6 +111,12 @@ static void encode_load(const struct wire_msg *msg, struct wire_sink *sink)
 #define X(field) m.field = in->engine.field;
     LOAD_FIELDS(X)
 #undef X
+#define X(field) m.field = in->engine.split.field;
+    SPLIT_FIELDS(X)
+#undef X
+    m.first_layer = in->engine.split.first;
+    m.last_layer = in->engine.split.last;
+    m.link = (uint32_t)in->engine.split.link;
     wire_sink_put(sink, &m.base);
 }
 
@@ -125,6 +138,13 @@ static sl_status decode_load(const void *message, struct sl_arena *arena, struct
 #define X(field) load->engine.field = m->field;
     LOAD_FIELDS(X)
 #undef X
+#define X(field) load->engine.split.field = m->field;
+    SPLIT_FIELDS(X)
+#undef X
+    if (m->link > ENGINE_LINK_Q8_0) return sl_err_set(err, SL_CORRUPT, "link %u", m->link);
+    load->engine.split.first = m->first_layer;
+    load->engine.split.last = m->last_layer;
+    load->engine.split.link = (enum engine_link_type)m->link;
     bool ok = keep_text(&m->chat_template, arena, &load->chat_template) &&
               keep_text(&m->options, arena, &load->engine.options);
     return ok ? SL_OK : sl_err_set(err, SL_NOMEM, "load message");
@@ -384,6 +404,18 @@ static sl_status decode_unload(const void *message, struct sl_arena *arena, stru
     return SL_OK;
 }
 
+static void encode_deliver(const struct wire_msg *msg, struct wire_sink *sink)
+{
+    wire_put_stage(&msg->deliver, sink);
+}
+
+static sl_status decode_deliver(const void *message, struct sl_arena *arena, struct wire_msg *out,
+                                struct sl_err *err)
+{
+    (void)arena;
+    return wire_get_stage(message, &out->deliver, err);
+}
+
 const struct wire_codec wire_requests[WIRE_REQUESTS] = {
     [WIRE_LOAD] = {"load", &starlane__worker__load__descriptor, encode_load, decode_load},
     [WIRE_GENERATE] = {"generate", &starlane__worker__generate__descriptor, encode_generate,
@@ -397,4 +429,5 @@ const struct wire_codec wire_requests[WIRE_REQUESTS] = {
     [WIRE_CANCEL] = {"cancel", &starlane__worker__cancel__descriptor, encode_cancel, decode_cancel},
     [WIRE_PING] = {"ping", &starlane__worker__ping__descriptor, encode_ping, decode_ping},
     [WIRE_UNLOAD] = {"unload", &starlane__worker__unload__descriptor, encode_unload, decode_unload},
+    [WIRE_DELIVER] = {"stage", NULL, encode_deliver, decode_deliver},
 };

@@ -227,9 +227,13 @@ static sl_status take_message(struct worker *w, const struct wire_msg *msg, stru
     case WIRE_LOAD_FAILED: return take_load_failed(w, &msg->load_failed, err);
     case WIRE_EVENTS: return take_events(w, &msg->events, err);
     case WIRE_PONG: take_pong(w, &msg->pong); return SL_OK;
-    default:
-        return sl_err_set(err, SL_CORRUPT, "%s message from a worker", wire_type_name(msg->type));
+    case WIRE_FRAME:
+        if (!w->callbacks.on_frame || !w->is_loaded) break;
+        w->callbacks.on_frame(w->ctx, msg->frame.stage, msg->frame.bytes, msg->frame.n);
+        return SL_OK;
+    default: break;
     }
+    return sl_err_set(err, SL_CORRUPT, "%s message from a worker", wire_type_name(msg->type));
 }
 
 static sl_status take_frame(struct worker *w, const struct frame *frame, struct sl_err *err)
@@ -449,6 +453,9 @@ sl_status worker_spawn(struct loop *loop, const struct worker_cfg *cfg,
                        struct sl_err *err)
 {
     const struct wire_msg load = {.type = WIRE_LOAD, .load = cfg->load};
+    bool splits = cfg->load.engine.split.n_stages > 0;
+    if (splits && !callbacks->on_frame)
+        return sl_err_set(err, SL_INVALID, "the worker of a stage needs on_frame");
     if (!callbacks->on_events || !callbacks->on_exit || !cfg->load.engine.kind ||
         !cfg->load.engine.path)
         return sl_err_set(err, SL_INVALID, "a worker needs kind, path, on_events and on_exit");
@@ -523,6 +530,15 @@ sl_status worker_tokenize(struct worker *w, const struct wire_tokenize *req, str
 sl_status worker_detokenize(struct worker *w, const struct wire_detokenize *req, struct sl_err *err)
 {
     const struct wire_msg msg = {.type = WIRE_DETOKENIZE, .detokenize = *req};
+    return send_request(w, &msg, err);
+}
+
+sl_status worker_deliver(struct worker *w, int32_t from, const void *bytes, size_t n,
+                         struct sl_err *err)
+{
+    const struct wire_msg msg = {.type = WIRE_DELIVER, .deliver = {from, bytes, n}};
+    if (from < 0 || from >= ENGINE_STAGES_MAX)
+        return sl_err_set(err, SL_INVALID, "there is no stage %d", from);
     return send_request(w, &msg, err);
 }
 

@@ -47,6 +47,9 @@ struct worker_callbacks {
     void (*on_events)(void *ctx, const struct wire_event *events, size_t n);
     void (*on_stats)(void *ctx, const struct engine_stats *stats); /* every ping_ms */
     void (*on_log)(void *ctx, const char *line);                   /* of the child's stderr */
+    /* A stage's message for stage `to` of the same split model: every one, in order. Required when
+     * the load has a split. */
+    void (*on_frame)(void *ctx, int32_t to, const void *bytes, size_t n);
     void (*on_exit)(void *ctx, const struct worker_exit *how);
 };
 
@@ -84,6 +87,12 @@ SL_CHECK sl_status worker_tokenize(struct worker *worker, const struct wire_toke
                                    struct sl_err *err);
 SL_CHECK sl_status worker_detokenize(struct worker *worker, const struct wire_detokenize *req,
                                      struct sl_err *err);
+
+/* Hands a stage what stage `from` sent it. Errors as for requests: after one that was not taken
+ * nothing that follows can be right. A message that makes no sense ends the worker. A worker whose
+ * stage is not 0 takes these and no requests. */
+SL_CHECK sl_status worker_deliver(struct worker *worker, int32_t from, const void *bytes, size_t n,
+                                  struct sl_err *err);
 
 /* The DONE events with ENGINE_FINISH_CANCELLED follow, unless others are on their way already.
  * Always fits the outgoing buffer, so it cannot be BUSY. */

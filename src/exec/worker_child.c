@@ -114,6 +114,12 @@ static void on_event(void *ctx, const struct engine_event *event)
     add_event(child, &own);
 }
 
+static void on_frame(void *ctx, int32_t to, const void *bytes, size_t n)
+{
+    const struct wire_msg msg = {.type = WIRE_FRAME, .frame = {to, bytes, n}};
+    tell(ctx, &msg);
+}
+
 static void pong(struct child *child, uint64_t seq)
 {
     struct wire_msg msg = {.type = WIRE_PONG};
@@ -316,6 +322,13 @@ static void cancel(struct child *child, uint64_t id)
     (void)status; /* NOT_FOUND: the request's end and the cancel crossed on their ways */
 }
 
+static void deliver(struct child *child, const struct wire_stage *msg)
+{
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = engine_deliver(child->engine, msg->stage, msg->bytes, msg->n, &err);
+    if (status != SL_OK) fail(child, status, err.text);
+}
+
 /* Requests: only once an engine is there, which the agent knows. */
 static bool serve(struct child *child, const struct wire_msg *msg)
 {
@@ -327,6 +340,7 @@ static bool serve(struct child *child, const struct wire_msg *msg)
     case WIRE_TOKENIZE: tokenize(child, &msg->tokenize); return true;
     case WIRE_DETOKENIZE: detokenize(child, &msg->detokenize); return true;
     case WIRE_CANCEL: cancel(child, msg->cancel_id); return true;
+    case WIRE_DELIVER: deliver(child, &msg->deliver); return true;
     default: return false;
     }
 }
@@ -415,7 +429,8 @@ static void tell_loaded(struct child *child, int64_t load_ns)
 
 static void load(struct child *child, const struct wire_load *load)
 {
-    const struct engine_open_cfg cfg = {.on_event = on_event, .on_load = on_load, .ctx = child};
+    const struct engine_open_cfg cfg = {
+        .on_event = on_event, .on_load = on_load, .on_frame = on_frame, .ctx = child};
     struct sl_err err = SL_ERR_INIT;
     struct engine *engine = NULL;
     int64_t begin = sl_now_ns();

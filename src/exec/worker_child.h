@@ -2,8 +2,10 @@
  * Floor: exec.  Thread: the process's only one (the engine's own helpers aside).  Allocates: what
  * the engine needs, one message and one batch of events.
  * Between two steps of the engine it takes in whatever the socket holds, and after each step it
- * sends what the step brought, as one frame. A PING is answered between steps, or by the load's
- * progress: an engine that hangs does not answer, which is what the agent's watchdog looks for.
+ * sends what the step brought, as one frame. A stage of a split model sends messages for other
+ * stages from within the step, the moment they are made. A PING is answered between steps, or by
+ * the load's progress: an engine that hangs does not answer, which is what the agent's watchdog
+ * looks for.
  * Invariant: it never outlives its agent: the end of the socket ends it, and so does the agent's
  * death (PR_SET_PDEATHSIG). */
 #pragma once

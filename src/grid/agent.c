@@ -95,7 +95,9 @@ static void on_ping_subject(void *ctx, const char *subject, const void *bytes, s
 {
     struct agent *agent = ctx;
     struct grid_msg msg;
-    if (!decode(agent, subject, bytes, n, &msg) || msg.type != GRID_PING) return;
+    if (!decode(agent, subject, bytes, n, &msg)) return;
+    if (msg.type == GRID_PONG) agent_on_pong(agent, sender_of(subject), &msg.ping);
+    if (msg.type != GRID_PING) return;
     msg.type = GRID_PONG;
     msg.ping.n_padding = 0; /* the way there is what was measured */
     agent_send(agent, "ping", sender_of(subject), &msg);
@@ -198,6 +200,7 @@ sl_status agent_create(const struct agent_cfg *cfg, struct agent **out, struct s
     if (status != SL_OK) sl_err_set(err, status, "agent: %s", sl_status_text(status));
     if (status == SL_OK) status = copy_strings(agent, err);
     if (status == SL_OK) status = subscribe(agent, err);
+    if (status == SL_OK) status = agent_peers_start(agent, err);
     if (status != SL_OK) goto fail;
     node_watch(agent->cfg.node, agent_report_soon, agent);
     loop_timer_set(agent->cards_timer, 0);
@@ -218,7 +221,11 @@ void agent_destroy(struct agent *agent)
     bus_unsubscribe(agent->on_ping);
     for (size_t i = 0; i < GRID_GATEWAYS_MAX; i++) agent_gateway_free(agent->gateways[i]);
     for (size_t i = 0; i < AGENT_MODELS_MAX; i++) agent_model_free(agent->models[i]);
-    for (size_t i = 0; i < AGENT_FETCHES_MAX; i++) sl_free(agent->fetches[i].name);
+    for (size_t i = 0; i < AGENT_FETCHES_MAX; i++) {
+        sl_free(agent->fetches[i].name);
+        sl_free(agent->fetches[i].split);
+    }
+    agent_peers_stop(agent);
     loop_cancel_task(agent->cfg.loop, &agent->flush);
     loop_timer_destroy(agent->report_timer);
     loop_timer_destroy(agent->cards_timer);
@@ -227,6 +234,7 @@ void agent_destroy(struct agent *agent)
     for (size_t i = 0; i < sizeof agent->strings / sizeof *agent->strings; i++)
         sl_free(agent->strings[i]);
     store_models_done(&agent->stored);
+    agent_shapes_done(agent);
     sl_arena_done(&agent->arena);
     sl_buf_done(&agent->out);
     sl_free(agent);

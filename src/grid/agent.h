@@ -19,6 +19,8 @@ struct agent;
 struct bus;
 struct loop;
 struct node;
+struct probes;
+struct registry;
 struct store;
 
 #define AGENT_ATTEMPTS_MAX 65536 /* of all gateways: past any machine's slots and queue */
@@ -52,9 +54,19 @@ struct agent_cfg {
     void (*fetch)(void *ctx, const struct grid_control *control);
     /* The latest sample; NULL: there is none. The function may be NULL too. */
     const struct telemetry_sample *(*telemetry)(void *ctx);
-    /* The ways to other members, at most `max`; returns how many. Strings live until the next call.
-     * NULL: none. */
+    /* Whose ways the agent measures itself, by `probes` and over the bus; borrowed, each may be
+     * NULL: then it does not. */
+    const struct registry *registry;
+    struct probes *probes;
+    /* The ways to other members that somebody else measures over the bus, at most `max`; returns
+     * how many. Strings live until the next call. NULL: nobody does, and the agent pings. */
     size_t (*peers)(void *ctx, struct grid_peer *out, size_t max);
+    /* How fast this machine computes (calibrate.h); NULL: not measured yet. The function may be
+     * NULL too. */
+    const struct split_machine *(*machine)(void *ctx);
+    /* The stages that it runs in other members' chains: at most `max`, returns how many there are;
+     * stage_host_list. NULL: none. */
+    size_t (*stages)(void *ctx, struct grid_stage_hosted *out, size_t max);
     /* Duty is DRAINING and the last request has ended; once for each agent_set_duty. It may destroy
      * the agent. May be NULL. */
     void (*on_drained)(void *ctx);
@@ -81,10 +93,13 @@ enum node_duty agent_duty(const struct agent *agent);
 SL_CHECK sl_status agent_set_labels(struct agent *agent, const char *const *labels, size_t n,
                                     struct sl_err *err);
 
-/* The end of a fetch: why is NULL when the model is in the store now, and it is loaded then. */
+/* The end of a fetch: why is NULL when the model is in the store now, or the node has been given
+ * the part that its split needs (node_take_part); it is loaded then. */
 void agent_fetched(struct agent *agent, const char *name, const struct sl_err *why);
 /* The bus came back: whoever missed something is told at once. */
 void agent_bus_changed(struct agent *agent);
+/* What `stages` or `machine` tells is another: reports it without delay. */
+void agent_changed(struct agent *agent);
 /* The store's content changed (a pull, an import, a removal): tells it without delay. */
 void agent_store_changed(struct agent *agent);
 
@@ -98,4 +113,5 @@ struct agent_stats {
     uint64_t n_corrupt;   /* messages that could not be read */
     uint64_t n_unsent;    /* messages that the bus did not take */
 };
+/* What is now, and what was since it was created. */
 void agent_stats_get(const struct agent *agent, struct agent_stats *out);

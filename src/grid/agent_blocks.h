@@ -18,6 +18,7 @@ struct agent_blocks {
     uint32_t cursor; /* of agent_blocks_next */
 };
 
+/* Empty; done frees the blocks and leaves it empty again. */
 void agent_blocks_init(struct agent_blocks *blocks);
 void agent_blocks_done(struct agent_blocks *blocks);
 

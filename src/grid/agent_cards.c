@@ -7,6 +7,7 @@
 /* What a model takes that nobody has loaded yet: its file, an eighth more for buffers, and a
  * cache. */
 #define CACHE_BYTES_GUESS (UINT64_C(64) << 20)
+#define SHAPES_NEXT_NS INT64_C(100000000) /* until more files' headers are read */
 
 struct dealing {
     struct agent *agent;
@@ -37,6 +38,7 @@ static void add_stored(struct dealing *d, const struct store_model *model)
         .quantization = model->details.quantization_level,
         .context_length = model->details.context_length,
         .modified_ms = model->modified_ms,
+        .shape = agent_shape(d->agent, model),
     };
 }
 
@@ -44,7 +46,8 @@ static struct grid_card *card_of(struct dealing *d, const struct node_model *mod
 {
     for (size_t i = 0; i < d->n; i++)
         if (!strcmp(d->v[i].name, model->name)) return &d->v[i];
-    if (d->n == d->n_max) return NULL;
+    /* Of what only a part is here nobody can load or fetch the whole. */
+    if (model->part || d->n == d->n_max) return NULL;
     struct grid_card *card = &d->v[d->n++];
     *card = (struct grid_card){.name = model->name,
                                .digest = model->digest,
@@ -88,7 +91,9 @@ void agent_cards(void *ctx)
     d.v = sl_arena_array(&agent->arena, d.n_max, sizeof *d.v);
     loop_timer_set(agent->cards_timer, agent->cfg.cards_ns);
     if (!d.v) return;
+    agent_shapes_begin(agent);
     for (size_t i = 0; i < agent->stored.n; i++) add_stored(&d, &agent->stored.v[i]);
+    if (agent_shapes_end(agent)) loop_timer_set(agent->cards_timer, SHAPES_NEXT_NS);
     node_models(agent->cfg.node, add_known, &d);
     const struct grid_msg msg = {
         .type = GRID_CARDS,

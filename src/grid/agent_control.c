@@ -10,21 +10,16 @@
 /* A member that had it may be back, and a full disk have room, after so long. */
 #define FETCH_FAILED_NS INT64_C(30000000000)
 
-/* Is the model here, with those contents? */
-static bool is_here(struct agent *agent, const char *name, const char *digest)
+/* Is the model here, with those contents, and enough of it? */
+static bool is_here(struct agent *agent, const struct grid_control *control)
 {
+    struct node *node = agent->cfg.node;
     struct node_model model;
     struct sl_err err = SL_ERR_INIT;
-    if (node_model_find(agent->cfg.node, name, &model, &err) != SL_OK) return false;
-    return !*digest || !*model.digest || !strcmp(model.digest, digest);
-}
-
-static void load(struct agent *agent, const char *name)
-{
-    struct sl_err err = SL_ERR_INIT;
-    if (node_pin(agent->cfg.node, name, &err) != SL_OK)
-        sl_log(SL_LOG_WARN, "agent", "%s: not loaded: %s", name, err.text);
-    agent_report_soon(agent);
+    if (node_model_find(node, control->model, &model, &err) != SL_OK) return false;
+    if (*control->digest && *model.digest && strcmp(model.digest, control->digest) != 0)
+        return false;
+    return !model.part || node_has_part(node, control->model, control->split);
 }
 
 static struct agent_fetch *fetch_of(struct agent *agent, const char *name)
@@ -38,6 +33,7 @@ static struct agent_fetch *fetch_of(struct agent *agent, const char *name)
 static void fetch_forget(struct agent_fetch *fetch)
 {
     sl_free(fetch->name);
+    sl_free(fetch->split);
     *fetch = (struct agent_fetch){0};
 }
 
@@ -53,6 +49,35 @@ static struct agent_fetch *fetch_place(struct agent *agent, const char *name)
     return failed;
 }
 
+/* That a chain could not even begin is told for a while, as of one that could not be fetched. */
+static void tell_failed(struct agent *agent, const char *name, const struct grid_split *split,
+                        const struct sl_err *why)
+{
+    struct agent_fetch *place = fetch_place(agent, name);
+    if (!place) return;
+    fetch_forget(place);
+    place->name = sl_strdup(name);
+    place->split = grid_split_copy(split);
+    place->failed = true;
+    place->until_ns = sl_now_ns() + FETCH_FAILED_NS;
+    snprintf(place->error, sizeof place->error, "%.255s", why->text);
+    if (!place->name || !place->split) fetch_forget(place);
+}
+
+/* A wish for the whole model leaves a chain that is there as it is. */
+static void load(struct agent *agent, const char *name, const struct grid_split *split,
+                 const struct grid_sources *sources)
+{
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = split ? node_pin_split(agent->cfg.node, name, split, sources, &err)
+                             : node_pin(agent->cfg.node, name, &err);
+    if (status != SL_OK) sl_log(SL_LOG_WARN, "agent", "%s: not loaded: %s", name, err.text);
+    struct agent_fetch *failed = fetch_of(agent, name);
+    if (status == SL_OK && failed && failed->failed) fetch_forget(failed);
+    if (status != SL_OK && split) tell_failed(agent, name, split, &err);
+    agent_report_soon(agent);
+}
+
 static void fetch(struct agent *agent, const struct grid_control *control)
 {
     struct agent_fetch *place = agent->cfg.fetch ? fetch_place(agent, control->model) : NULL;
@@ -60,7 +85,12 @@ static void fetch(struct agent *agent, const struct grid_control *control)
     fetch_forget(place);
     place->name = sl_strdup(control->model);
     snprintf(place->digest, sizeof place->digest, "%s", control->digest);
-    if (!place->name) return;
+    grid_sources_set(&place->sources, control->sources, control->n_sources);
+    if (control->split) place->split = grid_split_copy(control->split);
+    if (!place->name || (control->split && !place->split)) {
+        fetch_forget(place); /* it is told again */
+        return;
+    }
     agent->cfg.fetch(agent->cfg.ctx, control);
     agent_report_soon(agent);
 }
@@ -76,7 +106,8 @@ size_t agent_fetches_report(struct agent *agent, struct grid_hosted *hosted, siz
             (struct grid_hosted){.name = fetch->name,
                                  .digest = fetch->digest,
                                  .load = {.state = fetch->failed ? SCHED_FAILED : SCHED_STARTING},
-                                 .last_error = fetch->error};
+                                 .last_error = fetch->error,
+                                 .split = fetch->split};
     }
     return n;
 }
@@ -93,10 +124,27 @@ void agent_fetched(struct agent *agent, const char *name, const struct sl_err *w
         agent_report_soon(agent);
         return;
     }
+    struct grid_split *split = done->split;
+    const struct grid_sources sources = done->sources;
+    done->split = NULL;
     fetch_forget(done);
-    node_model_changed(agent->cfg.node, name);
-    agent_store_changed(agent);
-    load(agent, name);
+    if (!node_has_part(agent->cfg.node, name, split)) { /* the store has all of it now */
+        node_model_changed(agent->cfg.node, name);
+        agent_store_changed(agent);
+    }
+    load(agent, name, split, &sources);
+    sl_free(split);
+}
+
+static void take(struct agent *agent, const struct grid_control *control)
+{
+    struct grid_sources sources;
+    if (!is_here(agent, control)) {
+        fetch(agent, control);
+        return;
+    }
+    grid_sources_set(&sources, control->sources, control->n_sources);
+    load(agent, control->model, control->split, &sources);
 }
 
 static void unload(struct agent *agent, const char *name)
@@ -110,12 +158,7 @@ void agent_on_control(struct agent *agent, const struct grid_control *control)
 {
     struct sl_err err = SL_ERR_INIT;
     switch (control->kind) {
-    case GRID_CONTROL_LOAD:
-        if (is_here(agent, control->model, control->digest))
-            load(agent, control->model);
-        else
-            fetch(agent, control);
-        return;
+    case GRID_CONTROL_LOAD: take(agent, control); return;
     case GRID_CONTROL_UNLOAD: unload(agent, control->model); return;
     case GRID_CONTROL_DUTY: agent_set_duty(agent, control->duty); break;
     case GRID_CONTROL_LABELS:
@@ -139,6 +182,6 @@ void agent_check_drained(struct agent *agent)
 {
     if (agent->cfg.facts.duty != NODE_DRAINING || agent->drained || !is_idle(agent)) return;
     agent->drained = true;
-    agent_report_soon(agent);
+    agent_report(agent); /* now: on_drained may end the process */
     if (agent->cfg.on_drained) agent->cfg.on_drained(agent->cfg.ctx);
 }

@@ -4,6 +4,8 @@
  *   agent_measure.c  how fast each model is here, and what its cache holds
  *   agent_report.c   REPORT
  *   agent_cards.c    CARDS
+ *   agent_shapes.c   what models ask of the machines that they are split over
+ *   agent_peers.c    how far other members are
  *   agent_control.c  CONTROL: loading, unloading, fetching
  * Floor: grid.  Thread: the loop's. */
 #pragma once
@@ -41,6 +43,8 @@ struct agent_model {
 };
 
 struct agent_gateway;
+struct agent_peers;
+struct model_shape;
 
 struct agent_attempt {
     struct agent_gateway *gateway;
@@ -88,9 +92,21 @@ struct agent_fetch {
     char *name; /* NULL: free */
     char digest[STORE_DIGEST_SIZE];
     bool failed;
-    int64_t until_ns; /* when it is forgotten that it failed */
+    struct grid_split *split; /* as which it is to be loaded then; NULL: whole */
+    struct grid_sources sources;
+    int64_t until_ns;         /* when it is forgotten that it failed */
     char error[256];
 };
+
+/* What a model in the store asks of the machines that it may be split over. */
+struct agent_shape {
+    char digest[STORE_DIGEST_SIZE];
+    struct model_shape *shape; /* NULL: it is not split */
+    bool used;                 /* by the CARDS at hand */
+};
+#define AGENT_SHAPES_MAX 256 /* past it models are not split: 1.2 MB of numbers */
+#define AGENT_SHAPES_AT_ONCE \
+    2 /* headers of files that are read in one turn: some milliseconds each */
 
 struct agent {
     struct agent_cfg cfg;
@@ -111,6 +127,9 @@ struct agent {
     uint64_t held[GRID_CHANGES_MAX], dropped[GRID_CHANGES_MAX]; /* since the last report */
     size_t n_held, n_dropped;
     struct store_models stored; /* as of the last look */
+    struct agent_peers *peers;  /* NULL: without a registry */
+    struct agent_shape shapes[AGENT_SHAPES_MAX];
+    size_t n_shapes, n_shapes_read; /* the latter: by the CARDS at hand */
     struct agent_stats stats;
 };
 
@@ -123,6 +142,8 @@ void agent_send(struct agent *agent, const char *kind, const char *to, const str
 
 /* --- agent_stream.c --- */
 
+/* RUN: begins the attempt, or tells again how it stands. STOP: cancels it. SYNC: what the gateway
+ * has of each attempt: that is forgotten here, what it misses is sent again. */
 void agent_on_run(struct agent_gateway *gateway, const struct grid_run *run);
 void agent_on_stop(struct agent_gateway *gateway, const struct grid_stop *stop);
 void agent_on_sync(struct agent_gateway *gateway, const struct grid_sync *sync);
@@ -151,16 +172,37 @@ void agent_measure_rates(struct agent *agent, int64_t now_ns);
 
 /* --- agent_report.c --- */
 
+/* Publishes a REPORT, now; the struct agent, as a task's or timer's function takes it. */
 void agent_report(void *agent);
 void agent_report_soon(void *agent); /* something changed */
 
 /* --- agent_cards.c --- */
 
+/* Publishes CARDS of all models in the store, and of those given by path; as agent_report. */
 void agent_cards(void *agent);
 /* Report and cards, for who knows nothing of this member. */
 void agent_tell_all(struct agent *agent);
 /* Another model is known or loaded than the last CARDS told: tells them soon. */
 void agent_cards_check(struct agent *agent, uint64_t loads);
+
+/* --- agent_shapes.c --- */
+
+/* Between begin and end; NULL: it cannot be split, or its file is yet to be read. */
+const struct split_model *agent_shape(struct agent *agent, const struct store_model *model);
+void agent_shapes_begin(struct agent *agent);
+/* Forgets the models that are gone. True: there may be files that are yet to be read. */
+bool agent_shapes_end(struct agent *agent);
+void agent_shapes_done(struct agent *agent);
+
+/* --- agent_peers.c --- */
+
+#define AGENT_PEERS_MAX 16384 /* REGISTRY_MEMBERS_MAX: whose ways are measured */
+
+SL_CHECK sl_status agent_peers_start(struct agent *agent, struct sl_err *err);
+void agent_peers_stop(struct agent *agent);
+void agent_on_pong(struct agent *agent, const char *id, const struct grid_ping *pong);
+/* For a report; strings live until the next turn. */
+size_t agent_peers_list(struct agent *agent, struct grid_peer *out, size_t max);
 
 /* --- agent_control.c --- */
 

@@ -57,7 +57,9 @@ static void add_model(void *ctx, const struct node_model *model)
                                 .bytes = model->bytes,
                                 .load_fraction = model->load_fraction,
                                 .pinned = model->pinned,
-                                .last_error = model->last_error};
+                                .last_error = model->last_error,
+                                .split = model->split,
+                                .hops = model->split ? model->hops : NULL};
     fill_measures(r->agent, model, out);
 }
 
@@ -121,9 +123,18 @@ static void fill_covers(struct agent *agent, struct grid_report *report)
 static void fill_peers(struct agent *agent, struct grid_report *report)
 {
     struct grid_peer *v = sl_arena_array(&agent->arena, GRID_PEERS_MAX, sizeof *v);
-    if (!v || !agent->cfg.peers) return;
+    if (!v) return;
     report->peers = v;
-    report->n_peers = agent->cfg.peers(agent->cfg.ctx, v, GRID_PEERS_MAX);
+    report->n_peers = agent_peers_list(agent, v, GRID_PEERS_MAX);
+}
+
+static void fill_stages(struct agent *agent, struct grid_report *report)
+{
+    struct grid_stage_hosted *v = sl_arena_array(&agent->arena, GRID_STAGES_HOSTED_MAX, sizeof *v);
+    if (!v || !agent->cfg.stages) return;
+    report->stages = v;
+    size_t n = agent->cfg.stages(agent->cfg.ctx, v, GRID_STAGES_HOSTED_MAX);
+    report->n_stages = n < GRID_STAGES_HOSTED_MAX ? n : GRID_STAGES_HOSTED_MAX;
 }
 
 /* What its label says, which may change. */
@@ -154,6 +165,7 @@ static void fill_self(const struct agent *agent, struct grid_report *report)
     if (!report->facts.memory_bytes) report->facts.memory_bytes = stats.memory_bytes;
     report->memory_used_bytes = stats.memory_used_bytes;
     report->telemetry = cfg->telemetry ? cfg->telemetry(cfg->ctx) : NULL;
+    report->machine = cfg->machine ? cfg->machine(cfg->ctx) : NULL;
 }
 
 void agent_report(void *ctx)
@@ -169,6 +181,7 @@ void agent_report(void *ctx)
     fill_self(agent, &msg.report);
     fill_covers(agent, &msg.report);
     fill_peers(agent, &msg.report);
+    fill_stages(agent, &msg.report);
     reporting.hosted = sl_arena_array(&agent->arena, NODE_HOSTED_LIMIT, sizeof *reporting.hosted);
     if (reporting.hosted) {
         node_models(agent->cfg.node, add_model, &reporting);
@@ -188,4 +201,9 @@ void agent_report_soon(void *ctx)
     int64_t since = sl_now_ns() - agent->reported_ns;
     int64_t gap = agent->cfg.report_gap_ns;
     loop_timer_set(agent->report_timer, since < gap ? gap - since : 0);
+}
+
+void agent_changed(struct agent *agent)
+{
+    agent_report_soon(agent);
 }

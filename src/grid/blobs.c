@@ -1,11 +1,13 @@
 #include "grid/blobs.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "grid/blobs_chunks.h"
+#include "grid/grid_port.h"
 #include "grid/store_int.h"
 #include "grid/store_manifest.h"
 #include "net/http_server.h"
 #include "net/loop.h"
+#include "net/pki.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,18 +19,18 @@
 
 #define MODELS_PATH "/grid/v1/models/"
 #define BLOBS_PATH "/grid/v1/blobs/"
+#define CHUNKS_END "/chunks"
 #define READ_BYTES ((size_t)256 << 10) /* what a connection holds back before it is BUSY */
 #define READERS 2 /* threads: enough to keep a disk and the network busy, few beside an engine */
 #define RETRY_AFTER_S "2"
-#define PEER_ID_SIZE 16
 
 struct transfer {
     struct blobs *blobs;
     struct http_exchange *x; /* NULL: the client has gone while a read is under way */
     int fd;
     uint64_t at, end;
-    bool reading;            /* a thread has the buffer */
-    char peer[PEER_ID_SIZE]; /* whose it is; "": nobody that shows a certificate */
+    bool reading;           /* a thread has the buffer */
+    char peer[PKI_ID_SIZE]; /* whose it is; "": nobody that shows a certificate */
     ssize_t n_read;
     struct transfer *next, *previous;
     unsigned char bytes[READ_BYTES];
@@ -37,23 +39,10 @@ struct transfer {
 struct blobs {
     struct blobs_cfg cfg;
     struct sl_pool *readers;
+    struct blobs_chunks *chunks;
     struct transfer *transfers;
     struct blobs_stats stats;
 };
-
-static void fail(struct http_exchange *x, int http_status, const char *message)
-{
-    struct sl_json json;
-    struct sl_buf body;
-    sl_buf_init(&body, 4096);
-    sl_json_begin(&json, &body, false);
-    sl_json_object(&json);
-    sl_json_kv_str(&json, "error", message);
-    sl_json_object_end(&json);
-    bool ok = sl_json_end(&json) == SL_OK;
-    http_respond(x, http_status, "application/json", ok ? body.data : NULL, ok ? body.len : 0);
-    sl_buf_done(&body);
-}
 
 /* --- ranges --- */
 
@@ -235,7 +224,7 @@ static void send_file(struct blobs *blobs, struct http_exchange *x, const char *
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
-        fail(x, 500, "the blob is no file");
+        grid_port_fail(x, SL_INTERNAL, "the blob is no file");
         return;
     }
     uint64_t size = (uint64_t)st.st_size;
@@ -244,7 +233,7 @@ static void send_file(struct blobs *blobs, struct http_exchange *x, const char *
         snprintf(range, sizeof range, "bytes */%" PRIu64, size);
         close(fd);
         if (http_exchange_header_add(x, "Content-Range", range) == SL_OK)
-            fail(x, 416, "no such range");
+            http_respond(x, 416, NULL, NULL, 0);
         else
             http_exchange_abort(x);
         return;
@@ -255,7 +244,7 @@ static void send_file(struct blobs *blobs, struct http_exchange *x, const char *
     struct transfer *t = transfer_create(blobs, x, fd, begin, end);
     if (!t) {
         close(fd);
-        fail(x, 503, "no memory for the transfer");
+        grid_port_fail(x, SL_UNAVAILABLE, "no memory for the transfer");
         return;
     }
     if (add_headers(x, digest, range) != SL_OK ||
@@ -268,33 +257,50 @@ static void send_file(struct blobs *blobs, struct http_exchange *x, const char *
     read_next(t);
 }
 
-static bool is_digest(const char *text)
+/* What a client asks for of a blob: its bytes, or their list. */
+static bool parse_asked(const char *asked, char digest[STORE_DIGEST_SIZE], bool *chunks)
 {
-    return strlen(text) == STORE_DIGEST_SIZE - 1 &&
-           strspn(text, "0123456789abcdef") == STORE_DIGEST_SIZE - 1;
+    size_t n = STORE_DIGEST_SIZE - 1;
+    if (strspn(asked, "0123456789abcdef") != n) return false;
+    memcpy(digest, asked, n);
+    digest[n] = '\0';
+    *chunks = !strcmp(asked + n, CHUNKS_END);
+    return *chunks || !asked[n];
 }
 
-static void answer_blob(struct blobs *blobs, struct http_exchange *x, const char *digest)
+static void answer_bytes(struct blobs *blobs, struct http_exchange *x, const char *digest)
 {
     char path[PATH_MAX];
-    if (!is_digest(digest) || store_blob_path(blobs->cfg.store, digest, path, NULL) != SL_OK) {
-        fail(x, 400, "a blob is named by 64 lower-case hex digits");
-        return;
-    }
-    if (is_full(blobs, x)) {
-        blobs->stats.n_refused++;
-        if (http_exchange_header_add(x, "Retry-After", RETRY_AFTER_S) == SL_OK)
-            fail(x, 503, "too many transfers are under way");
-        else
-            http_exchange_abort(x);
+    struct sl_err err = SL_ERR_INIT;
+    if (store_blob_path(blobs->cfg.store, digest, path, &err) != SL_OK) {
+        grid_port_fail(x, err.status, err.text);
         return;
     }
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        fail(x, errno == ENOENT ? 404 : 500,
-             errno == ENOENT ? "no such blob here" : "the blob cannot be read");
+        grid_port_fail(x, errno == ENOENT ? SL_NOT_FOUND : SL_INTERNAL,
+                       errno == ENOENT ? "no such blob here" : "the blob cannot be read");
     else
         send_file(blobs, x, digest, fd);
+}
+
+static void answer_blob(struct blobs *blobs, struct http_exchange *x, const char *asked)
+{
+    char digest[STORE_DIGEST_SIZE];
+    bool chunks = false;
+    if (!parse_asked(asked, digest, &chunks)) {
+        grid_port_fail(x, SL_INVALID, "a blob is named by 64 lower-case hex digits");
+    } else if (chunks) {
+        blobs_chunks_answer(blobs->chunks, x, digest);
+    } else if (is_full(blobs, x)) {
+        blobs->stats.n_refused++;
+        if (http_exchange_header_add(x, "Retry-After", RETRY_AFTER_S) == SL_OK)
+            grid_port_fail(x, SL_UNAVAILABLE, "too many transfers are under way");
+        else
+            http_exchange_abort(x);
+    } else {
+        answer_bytes(blobs, x, digest);
+    }
 }
 
 static void answer_manifest(struct blobs *blobs, struct http_exchange *x, const char *name)
@@ -310,25 +316,21 @@ static void answer_manifest(struct blobs *blobs, struct http_exchange *x, const 
     if (status == SL_OK)
         http_respond(x, 200, "application/json", body.data, body.len);
     else
-        fail(x, status == SL_NOT_FOUND ? 404 : status == SL_INVALID ? 400 : 500, err.text);
+        grid_port_fail(x, status == SL_NOT_FOUND || status == SL_INVALID ? status : SL_INTERNAL,
+                       err.text);
     sl_buf_done(&body);
     store_model_done(&model);
 }
 
 bool blobs_handle(struct blobs *blobs, struct http_exchange *x)
 {
-    const struct http_request *request = http_exchange_request(x);
-    bool blob = !strncmp(request->path, BLOBS_PATH, sizeof BLOBS_PATH - 1);
-    if (!blob && strncmp(request->path, MODELS_PATH, sizeof MODELS_PATH - 1) != 0) return false;
-    if (!blobs->cfg.allowed(blobs->cfg.ctx, x)) {
-        blobs->stats.n_refused++;
-    } else if (request->method != HTTP_METHOD_GET || strlen(request->path) != request->path_len) {
-        fail(x, 405, "only GET");
-    } else if (blob) {
-        answer_blob(blobs, x, request->path + sizeof BLOBS_PATH - 1);
-    } else {
-        answer_manifest(blobs, x, request->path + sizeof MODELS_PATH - 1);
-    }
+    const char *path = http_exchange_request(x)->path;
+    if (!strncmp(path, BLOBS_PATH, sizeof BLOBS_PATH - 1))
+        answer_blob(blobs, x, path + sizeof BLOBS_PATH - 1);
+    else if (!strncmp(path, MODELS_PATH, sizeof MODELS_PATH - 1))
+        answer_manifest(blobs, x, path + sizeof MODELS_PATH - 1);
+    else
+        return false;
     return true;
 }
 
@@ -344,16 +346,22 @@ sl_status blobs_create(const struct blobs_cfg *cfg, struct blobs **out, struct s
     blobs->cfg = *cfg;
     sl_status status = sl_pool_create(READERS, BLOBS_TRANSFERS_MAX, &blobs->readers);
     if (status != SL_OK) {
-        sl_free(blobs);
-        return sl_err_set(err, status, "threads that read blobs");
+        (void)sl_err_set(err, status, "threads that read blobs");
+        goto fail;
     }
+    status = blobs_chunks_create(cfg->loop, cfg->store, &blobs->chunks, err);
+    if (status != SL_OK) goto fail;
     *out = blobs;
     return SL_OK;
+fail:
+    blobs_destroy(blobs);
+    return status;
 }
 
 void blobs_destroy(struct blobs *blobs)
 {
     if (!blobs) return;
+    blobs_chunks_destroy(blobs->chunks);
     sl_pool_destroy(blobs->readers); /* waits for reads under way */
     while (blobs->transfers) {
         loop_cancel_posts(blobs->cfg.loop, blobs->transfers);

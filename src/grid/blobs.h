@@ -4,11 +4,12 @@
  *   GET /grid/v1/models/NAME         the manifest, store_manifest.h's JSON
  *   GET /grid/v1/blobs/<64 hex>      the bytes; ETag is the digest, the same on every member, so
  *                                    that a download goes on at another one
+ *   GET /grid/v1/blobs/<64 hex>/chunks   SHA-256 of each piece of it: chunk_list.h
  *
  * Floor: grid.  Thread: the loop's; files are read on threads of its own.  Allocates: a buffer a
  * transfer, at most BLOBS_TRANSFERS_MAX of them.
- * Invariant: only who `allowed` lets in gets anything; what is sent was opened by its digest below
- * the store and nowhere else; a slow reader holds one buffer and no thread. */
+ * Invariant: who asks is a member, of whom the grid port has made sure; what is sent was opened by
+ * its digest below the store and nowhere else; a slow reader holds one buffer and no thread. */
 #pragma once
 #include "base/err.h"
 #include <stdbool.h>
@@ -26,9 +27,6 @@ struct store;
 struct blobs_cfg {
     struct loop *loop;         /* borrowed, as the store */
     const struct store *store; /* may be changed by others meanwhile */
-    /* May the one who asks have anything? It has answered with an error when it returns false. */
-    bool (*allowed)(void *ctx, struct http_exchange *x);
-    void *ctx;
 };
 
 struct blobs_stats {
@@ -43,8 +41,8 @@ SL_CHECK sl_status blobs_create(const struct blobs_cfg *cfg, struct blobs **out,
 /* Cuts what is under way off. The loop must not run again afterwards. NULL is fine. */
 void blobs_destroy(struct blobs *blobs);
 
-/* Answers a request for one of the two paths, now or over time; false: it is for another path and
- * nothing was done. */
+/* Answers a GET for one of these paths, now or over time; false: it is for another path and nothing
+ * was done. */
 bool blobs_handle(struct blobs *blobs, struct http_exchange *x);
 void blobs_stats_get(const struct blobs *blobs, struct blobs_stats *out);
 

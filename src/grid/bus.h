@@ -86,6 +86,7 @@ void bus_unsubscribe(struct bus_subscription *subscription);
 SL_CHECK sl_status bus_publish(struct bus *bus, const char *subject, const void *bytes, size_t n,
                                struct sl_err *err);
 
+/* Does what is published reach other processes now? */
 bool bus_connected(const struct bus *bus);
 /* Replaces the servers to try; a connection that exists stays. A URL is nats://HOST:PORT or
  * tls://HOST:PORT, and may end in #ID, the id of the gateway there: then the server's certificate

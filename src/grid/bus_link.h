@@ -69,6 +69,7 @@ void bus_link_unsubscribe(struct bus_link *link, uint32_t topic);
 /* Takes a reference of its own. UNAVAILABLE: not connected; BUSY: too much waits. */
 SL_CHECK sl_status bus_link_send(struct bus_link *link, struct bus_message *message);
 
+/* From any thread. */
 bool bus_link_connected(struct bus_link *link);
 /* Sets what the link knows: all but n_local and n_broken. */
 void bus_link_stats(struct bus_link *link, struct bus_stats *out);

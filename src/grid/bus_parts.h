@@ -24,6 +24,7 @@
 #define BUS_PARTIAL_BYTES_MAX ((size_t)288 << 20)      /* four of the longest messages under way */
 #define BUS_PARTIAL_IDLE_NS (10 * (int64_t)1000000000) /* a message that made no progress for it */
 
+/* The bytes before a whole message, and before part `index` of one of `total` bytes. */
 void bus_whole_header(uint8_t out[BUS_WHOLE_HEADER_BYTES]);
 void bus_part_header(uint8_t out[BUS_PART_HEADER_BYTES], uint64_t message, uint32_t index,
                      size_t total);

@@ -62,9 +62,15 @@
     " expires_ms INTEGER NOT NULL, revoked_ms INTEGER NOT NULL DEFAULT 0," \
     " n_uses INTEGER NOT NULL, n_used INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;"
 
+/* Tokens from before let everybody in whom their owners were told they would. */
+#define TOKEN_GATEWAYS \
+    "ALTER TABLE tokens ADD COLUMN gateways INTEGER NOT NULL DEFAULT 0;" \
+    "UPDATE tokens SET gateways = 1;"
+
 const char *const db_schema_steps[] = {
     KEYS_TABLE USAGE_TABLES,
     JOURNALS_TABLE,
     GRID_TABLES,
+    TOKEN_GATEWAYS,
 };
 const int db_schema_n_steps = sizeof db_schema_steps / sizeof *db_schema_steps;

@@ -1,5 +1,5 @@
 /* dispatch.c: see dispatch.h. Creation; time; one step of the router and its actions. */
-#include "grid/dispatch_int.h"
+#include "grid/dispatch_split.h"
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -131,6 +131,7 @@ void dispatch_destroy(struct dispatch *dispatch)
     dispatch_shell_destroy(dispatch->shell);
     if (dispatch->nodes) dispatch_nodes_done(dispatch); /* their cards are of the models */
     if (dispatch->models) dispatch_models_done(dispatch);
+    dispatch_chains_done(dispatch);
     router_destroy(dispatch->router);
     placement_destroy(dispatch->placement);
     peers_destroy(dispatch->peers);
@@ -265,6 +266,7 @@ void dispatch_receive(struct dispatch *dispatch, const char *subject, const void
     /* A stranger's words can be about nothing of ours: it reports first. */
     if (!node || !n) return;
     node->standing = standing;
+    node->standing.name = NULL; /* lives no longer */
     sl_arena_reset(&dispatch->arena);
     if (reports)
         receive_report(dispatch, node, bytes, n);
@@ -432,6 +434,7 @@ static void each_second(struct dispatch *dispatch)
     dispatch_publish_demand(dispatch);
     dispatch_models_sweep(dispatch);
     dispatch_fail_hopeless(dispatch);
+    dispatch_split_age(dispatch);
     dispatch->place_now = true;
 }
 
@@ -459,13 +462,19 @@ void dispatch_stats_get(const struct dispatch *dispatch, struct dispatch_stats *
 {
     *out = dispatch->stats;
     router_get_totals(dispatch->router, &out->router);
-    out->n_members_alive = out->n_members_suspect = out->n_members_dead = out->n_models = 0;
+    out->n_members_alive = out->n_members_suspect = out->n_members_dead = 0;
+    out->n_members_left = out->n_models = out->n_chains = 0;
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         enum node_health health = router_nodes(dispatch->router)->nodes[i].health;
         if (!dispatch->nodes[i].used) continue;
+        bool left = dispatch_node_left(dispatch, &dispatch->nodes[i]);
+        out->n_members_left += left;
         out->n_members_alive += health == NODE_ALIVE;
-        out->n_members_suspect += health == NODE_SUSPECT;
-        out->n_members_dead += health == NODE_DEAD;
+        out->n_members_suspect += health == NODE_SUSPECT && !left;
+        out->n_members_dead += health == NODE_DEAD && !left;
     }
-    for (uint32_t i = 0; i < dispatch->n_models; i++) out->n_models += dispatch->models[i].used;
+    for (uint32_t i = 0; i < dispatch->n_models; i++) {
+        out->n_models += dispatch->models[i].used;
+        out->n_chains += dispatch_chain_of(dispatch, i) != NULL;
+    }
 }

@@ -11,6 +11,7 @@
  *   dispatch_members.c  reports, round trips, which member has which number
  *   dispatch_catalog.c  models by name, from the members' cards
  *   dispatch_place.c    which models are loaded where: the live gateway with the lowest id decides
+ *   dispatch_split.c    models over several members: dispatch_split.h has its files
  *   dispatch_explain.c  why a request ran where it did
  *   dispatch_world.c    the loop and the bus, in place of which tests have their own
  *
@@ -21,6 +22,7 @@
  * it is cancelled by its owner: then nothing more is called. Its tokens come in order, each once,
  * whichever nodes made them. No event comes from within dispatch_submit. */
 #pragma once
+#include "exec/engine_open.h"
 #include "grid/grid_msg.h"
 #include "sched/router.h"
 
@@ -58,6 +60,7 @@ struct dispatch_world {
 struct dispatch_standing {
     bool gateway;
     enum node_duty duty;
+    const char *name; /* lives until something changes; NULL: the one that it reports */
 };
 
 struct dispatch_cfg {
@@ -132,8 +135,9 @@ struct dispatch_member {
     bool gateway; /* it publishes what waits there */
     enum node_health health;
     bool drained;
-    int64_t last_seen_ns;                 /* ago; < 0: never */
-    double rtt_s, rtt_min_s;              /* smoothed, and the least; < 0: not measured */
+    bool left;               /* silent since it was drained: it has ended, and nothing died */
+    int64_t last_seen_ns;    /* ago; < 0: never */
+    double rtt_s, rtt_min_s; /* smoothed, and the least; < 0: not measured */
     uint64_t n_sent, n_refused, n_failed; /* attempts of this gateway, ever */
     uint32_t n_running;                   /* of them, now */
     uint64_t n_moved;                     /* away from it, because it died */
@@ -147,6 +151,8 @@ void dispatch_members(struct dispatch *dispatch,
 size_t dispatch_peers(const struct dispatch *dispatch, struct grid_peer *out, size_t max);
 /* Has the member told what it is and what models it has? */
 bool dispatch_has_heard(const struct dispatch *dispatch, const char *id);
+/* Is there a gateway besides `id` that is alive and not about to leave? */
+bool dispatch_gateway_besides(const struct dispatch *dispatch, const char *id);
 /* The member left or was removed: what runs there moves at once, and it is forgotten. */
 void dispatch_member_gone(struct dispatch *dispatch, const char *id);
 
@@ -155,6 +161,7 @@ void dispatch_member_gone(struct dispatch *dispatch, const char *id);
 struct dispatch_stats {
     struct router_totals router;
     uint32_t n_members_alive, n_members_suspect, n_members_dead;
+    uint32_t n_members_left; /* not counted as suspect or dead */
     uint32_t n_models;
     uint64_t n_bytes_out, n_messages_out, n_messages_in; /* ever, as what follows */
     uint64_t n_unsent;                                   /* messages that the bus did not take */
@@ -165,8 +172,11 @@ struct dispatch_stats {
     uint64_t n_duplicates;
     uint64_t n_resumed;          /* answers that went on on another node */
     uint64_t n_loads, n_unloads; /* told by placement */
+    uint32_t n_chains;           /* that this gateway keeps, now */
+    uint64_t n_plans, n_replans; /* chains told to heads; of them, in place of another */
     bool places;                 /* this gateway runs the placement */
 };
+/* What is now, and what was since it was created. */
 void dispatch_stats_get(const struct dispatch *dispatch, struct dispatch_stats *out);
 
 /* Why a request runs where it does, or waits: one JSON object. By node_submit.request_id, or by
@@ -178,6 +188,26 @@ const char *dispatch_explain_whose(const struct dispatch *dispatch, const char *
 /* Where a request for the model would go now: one JSON object. As dispatch_model_find. */
 SL_CHECK sl_status dispatch_explain_model(struct dispatch *dispatch, const char *model,
                                           struct sl_json *json, struct sl_err *err);
+
+/* --- models over several members (docs/split.md) --- */
+
+struct dispatch_plan_ask {
+    const char *model;
+    const char *const *members; /* ids or names: only these may have a part; none: all */
+    size_t n_members;
+    enum split_aim aim;
+    int32_t n_seqs, context;    /* 0: 8 streams, or what fits, of 4,096 tokens or less each */
+    int32_t n_stages;           /* exactly; as many as members are named: each of them. 0: any */
+    const int32_t *layers;      /* [n_members] of each, in this order; NULL: as is best */
+    enum engine_link_type link; /* how hidden states travel */
+    bool apply;                 /* have it so, and keep it so */
+};
+
+/* How the model would best be split, and how fast it would be: one JSON object, docs/split.md. What
+ * makes no plan possible is told in it ("refused"). NOT_FOUND: the model or a member; INVALID (a
+ * name that several members have, numbers); with `apply`: LIMIT, NOMEM. */
+SL_CHECK sl_status dispatch_plan(struct dispatch *dispatch, const struct dispatch_plan_ask *ask,
+                                 struct sl_json *json, struct sl_err *err);
 
 /* --- for the world: the loop and the bus call these; with a world of one's own, its owner --- */
 

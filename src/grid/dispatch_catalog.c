@@ -2,7 +2,8 @@
  * One name may mean different files on different members: then this machine's own counts, or else
  * what it has meant before, so that a member who comes with other contents changes nothing; and at
  * first what most members have. */
-#include "grid/dispatch_int.h"
+#include "grid/dispatch_split.h"
+#include "grid/model_shape.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include <assert.h>
@@ -63,6 +64,12 @@ uint64_t dispatch_model_bytes(const struct dispatch_model *model)
     return bytes < SCHED_BYTES_LIMIT ? bytes : SCHED_BYTES_LIMIT;
 }
 
+const struct split_model *dispatch_model_shape(const struct dispatch_model *model)
+{
+    if (model->card && model->card->shape) return model->card->shape;
+    return model->own_shape ? &model->own_shape->model : NULL;
+}
+
 void dispatch_model_tell(struct dispatch *dispatch, const struct dispatch_model *model)
 {
     struct placement_model what = {0};
@@ -93,6 +100,7 @@ static void model_free(struct dispatch *dispatch, struct dispatch_model *model)
     sl_free(model->name);
     sl_free(model->digest);
     sl_json_free(model->parameters);
+    sl_free(model->own_shape);
     memset(model->holders, 0, WORDS * sizeof *model->holders);
     *model = (struct dispatch_model){.number = model->number, .holders = model->holders};
     dispatch_model_tell(dispatch, model);
@@ -100,6 +108,7 @@ static void model_free(struct dispatch *dispatch, struct dispatch_model *model)
 
 static bool is_demanded(const struct dispatch *dispatch, uint32_t model)
 {
+    if (dispatch_chain_of(dispatch, model)) return true;
     for (uint32_t i = 0; i < DISPATCH_CONTROLS_MAX; i++)
         if (dispatch->controls[i].used && dispatch->controls[i].model == model) return true;
     for (uint32_t i = 0; i < dispatch->n_nodes; i++)
@@ -132,6 +141,7 @@ void dispatch_models_done(struct dispatch *dispatch)
         sl_free(dispatch->models[i].name);
         sl_free(dispatch->models[i].digest);
         sl_json_free(dispatch->models[i].parameters);
+        sl_free(dispatch->models[i].own_shape);
     }
 }
 
@@ -185,6 +195,13 @@ struct dispatch_model *dispatch_model_of(struct dispatch *dispatch, const char *
     if (first) first->next = model->number;
     dispatch_model_tell(dispatch, model);
     return model;
+}
+
+struct dispatch_model *dispatch_model_demanded(struct dispatch *dispatch, const char *name,
+                                               const char *digest)
+{
+    if (is_echo(dispatch, name)) return dispatch_model_of(dispatch, name, digest);
+    return dispatch_model_known(dispatch, name, digest);
 }
 
 bool dispatch_may_name(const struct dispatch *dispatch, uint32_t node, const char *name)
@@ -393,6 +410,17 @@ static struct dispatch_model *find(const struct dispatch *dispatch, const char *
     return own ? own : find_among(dispatch, text, false);
 }
 
+/* A file that is of no kind that is split is not asked again until its card comes. */
+static void read_shape(struct dispatch_model *model, const struct store_model *found)
+{
+    struct sl_err err = SL_ERR_INIT;
+    if (dispatch_model_shape(model) || strcmp(found->details.format, "gguf") != 0) return;
+    model->own_shape = sl_calloc(1, sizeof *model->own_shape);
+    if (!model->own_shape || model_shape_read(found->path, model->own_shape, &err) == SL_OK) return;
+    sl_free(model->own_shape);
+    model->own_shape = NULL;
+}
+
 /* In the store, but no card has told it yet: it was pulled a moment ago. */
 static sl_status from_store(struct dispatch *dispatch, const char *name,
                             struct dispatch_model **out, struct sl_err *err)
@@ -410,6 +438,7 @@ static sl_status from_store(struct dispatch *dispatch, const char *name,
         if (!model->card) model->bytes_guess = found.size + found.size / 4 + 1;
         set_holder(model, dispatch->self_node, true);
         dispatch_model_tell(dispatch, model);
+        read_shape(model, &found);
     }
     store_model_done(&found);
     *out = model;

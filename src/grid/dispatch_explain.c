@@ -1,6 +1,6 @@
 /* dispatch_explain.c: why a request ran where it did, or why it waits: what was done about it from
  * our own history, and the last decision from the router's, as JSON. */
-#include "grid/dispatch_int.h"
+#include "grid/dispatch_split.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +102,8 @@ static void put_node(const struct dispatch *dispatch, struct sl_json *json, uint
 {
     const struct dispatch_node *node = &dispatch->nodes[number];
     sl_json_kv_str(json, "node", node->used ? node->id : "");
-    if (node->used && node->has_report) sl_json_kv_str(json, "name", node->report.name);
+    if (node->used && node->has_report)
+        sl_json_kv_str(json, "name", dispatch_node_name(dispatch, node));
 }
 
 static void put_row(const struct dispatch *dispatch, struct sl_json *json,
@@ -154,7 +155,8 @@ static void put_attempts(const struct dispatch *dispatch, struct sl_json *json,
         sl_json_object(json);
         sl_json_kv_int(json, "attempt", at->number);
         sl_json_kv_str(json, "node", at->node);
-        if (node && node->has_report) sl_json_kv_str(json, "name", node->report.name);
+        if (node && node->has_report)
+            sl_json_kv_str(json, "name", dispatch_node_name(dispatch, node));
         sl_json_kv_bool(json, "second_try", at->hedge);
         sl_json_kv_int(json, "sent_ms", at->sent_ms);
         sl_json_kv_int(json, "from_token", (int64_t)at->n_from);
@@ -266,6 +268,7 @@ sl_status dispatch_explain_model(struct dispatch *dispatch, const char *name, st
     if (dispatch_model_hope(dispatch, model, &hope) != SL_OK)
         sl_json_kv_str(json, "why", hope.text);
     put_places(dispatch, json, model);
+    dispatch_chain_put(dispatch, json, model);
     sl_json_key(json, "decision");
     sl_json_object(json);
     put_pick(dispatch, json, &pick, rows, all.n);

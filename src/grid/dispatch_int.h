@@ -17,6 +17,8 @@
 #define DISPATCH_ATTEMPTS_KEPT 8            /* of a request in the history */
 #define DISPATCH_ID_TEXT_SIZE 80            /* of a request's own id in the history */
 
+struct dispatch_chain;
+struct model_shape;
 struct peers;
 
 /* --- members --- */
@@ -25,7 +27,7 @@ struct dispatch_attempt;
 
 struct dispatch_demand {
     uint32_t model, n_waiting;
-    bool pinned;
+    bool pinned, splits;
 };
 
 /* A member as this gateway knows it. Its place in dispatch.nodes is the router's number. */
@@ -47,6 +49,8 @@ struct dispatch_node {
     struct dispatch_attempt *attempts; /* those that live there; doubly linked */
     uint32_t n_attempts;
     uint64_t n_sent, n_refused, n_failed, n_moved;
+    double slowdown; /* of stages there, against what it was calibrated at; 0: not known */
+    double hop_s;    /* to hand a micro-batch to or from the network there; 0: not known */
 };
 
 /* --- models --- */
@@ -62,12 +66,17 @@ struct dispatch_model {
     uint32_t n_holders;
     uint32_t card_node; /* whose card it is, or NODE_NONE */
     const struct grid_card *card;
-    struct sl_json_value *parameters;      /* of the card; NULL: none, or not read yet */
-    uint32_t n_requests;                   /* that live here and want it */
-    uint32_t n_hosted;                     /* members whose reports name it */
-    uint64_t bytes_guess;                  /* of memory, where no card tells; 0: not known */
+    struct model_shape *own_shape;    /* read here, as long as no card tells; NULL: it was not */
+    struct sl_json_value *parameters; /* of the card; NULL: none, or not read yet */
+    uint32_t n_requests;              /* that live here and want it */
+    uint32_t n_hosted;                /* members whose reports name it */
+    uint64_t bytes_guess;             /* of memory, where no card tells; 0: not known */
     double bytes_per_token, output_tokens; /* learned */
     int64_t hopeless_ns;                   /* since when no member could load it; < 0: one can */
+    int64_t split_ns;                      /* no chain is looked for before */
+    int64_t hope_ns;                       /* until then it stands whether one could be */
+    sl_status hope;
+    char hope_text[200]; /* why not */
 };
 
 /* --- requests --- */
@@ -191,6 +200,7 @@ struct dispatch {
     uint64_t n_requests_ever;
     struct dispatch_request *todo_head, *todo_tail;
     struct dispatch_control controls[DISPATCH_CONTROLS_MAX];
+    struct dispatch_chain *chains; /* [DISPATCH_CHAINS_MAX], once there was one; else NULL */
     struct dispatch_past *history; /* [DISPATCH_HISTORY_MAX] */
     bool stepping;
     struct dispatch_window window;
@@ -226,7 +236,9 @@ void dispatch_send_bytes(struct dispatch *dispatch, const char *kind, const char
 
 /* --- dispatch_request.c --- */
 
+/* Takes it out of all tables; its owner hears nothing. */
 void dispatch_request_free(struct dispatch_request *request);
+/* By the router's number; NULL: it has ended. */
 struct dispatch_request *dispatch_request_find(const struct dispatch *dispatch, uint64_t number);
 /* DELIVER: counted events from number n_from up to n_to, from the window. */
 void dispatch_deliver(struct dispatch_request *request, struct dispatch_attempt *attempt,
@@ -239,6 +251,7 @@ bool dispatch_counts(const struct grid_event *event);
 
 /* --- dispatch_attempt.c --- */
 
+/* SEND: an attempt of the request at the node that the action names, and RUN to that node. */
 void dispatch_attempt_send(struct dispatch_request *request, const struct router_action *action);
 /* STOP; also for attempts that are not known any more. */
 void dispatch_attempt_stop(struct dispatch *dispatch, const struct router_action *action);
@@ -255,13 +268,20 @@ void dispatch_hello(struct dispatch *dispatch, const struct dispatch_node *node)
 
 /* --- dispatch_members.c --- */
 
+/* The member of that id; NULL: nothing was heard of it. _of makes it known. */
 struct dispatch_node *dispatch_node_find(const struct dispatch *dispatch, const char *id);
 struct dispatch_node *dispatch_node_of(struct dispatch *dispatch, const char *id); /* or NULL */
+/* A REPORT and a PONG of that member, as the bus brought them. */
 void dispatch_on_report(struct dispatch *dispatch, struct dispatch_node *node, const void *bytes,
                         size_t n);
 void dispatch_on_pong(struct dispatch *dispatch, struct dispatch_node *node,
                       const struct grid_ping *pong);
+/* It is alive: the router counts its silence from now. */
 void dispatch_heard(struct dispatch *dispatch, const struct dispatch_node *node);
+/* What people call it, for use at once: by the registry, or else as it reports; "". */
+const char *dispatch_node_name(const struct dispatch *dispatch, const struct dispatch_node *node);
+/* Is it silent since it was drained? */
+bool dispatch_node_left(const struct dispatch *dispatch, const struct dispatch_node *node);
 void dispatch_ping_silent(struct dispatch *dispatch);
 void dispatch_ping_round(struct dispatch *dispatch);
 void dispatch_nodes_done(struct dispatch *dispatch);
@@ -269,11 +289,15 @@ double dispatch_rtt_s(const struct dispatch *dispatch, const struct dispatch_nod
 
 /* --- dispatch_catalog.c --- */
 
+/* CARDS of that member: the catalogue has its models then, and no others of it. */
 void dispatch_on_cards(struct dispatch *dispatch, struct dispatch_node *node, const void *bytes,
                        size_t n);
 /* The model of exactly that name and digest, a new one if need be; NULL: no place, or no memory. */
 struct dispatch_model *dispatch_model_of(struct dispatch *dispatch, const char *name,
                                          const char *digest);
+/* The model that waits at another gateway; NULL: it is not known here, and needs a file. */
+struct dispatch_model *dispatch_model_demanded(struct dispatch *dispatch, const char *name,
+                                               const char *digest);
 /* May that member have a model of that name? Another one's names are spelt out whole, or else they
  * could stand for what a shorter name means here. */
 bool dispatch_may_name(const struct dispatch *dispatch, uint32_t node, const char *name);
@@ -283,6 +307,9 @@ SL_CHECK sl_status dispatch_model_resolve(struct dispatch *dispatch, const char 
 /* NULL: not in the catalogue. */
 struct dispatch_model *dispatch_model_known(const struct dispatch *dispatch, const char *name,
                                             const char *digest);
+/* What it asks of the members that it may be split over; NULL: it is not split, or nobody has
+ * told. */
+const struct split_model *dispatch_model_shape(const struct dispatch_model *model);
 /* Of memory that it takes when loaded, by its card; 0: not known. */
 uint64_t dispatch_model_bytes(const struct dispatch_model *model);
 void dispatch_model_tell(struct dispatch *dispatch,
@@ -294,19 +321,33 @@ void dispatch_models_done(struct dispatch *dispatch);
 
 /* --- dispatch_place.c --- */
 
+/* What waits at that gateway, for the one that places. */
 void dispatch_on_demand(struct dispatch *dispatch, struct dispatch_node *node,
                         const struct grid_demand *demand);
+/* Decides where models are to be loaded, all that are wanted or one, and tells the members. */
 void dispatch_place(struct dispatch *dispatch);
 void dispatch_place_model(struct dispatch *dispatch, const struct dispatch_model *model);
+/* Tells the gateway that places what waits here. */
 void dispatch_publish_demand(struct dispatch *dispatch);
+/* Says again what members have not followed yet: the bus may have lost it. */
 void dispatch_control_repeat(struct dispatch *dispatch);
 /* UNAVAILABLE: no member can load it, with the numbers. */
-SL_CHECK sl_status dispatch_model_hope(struct dispatch *dispatch,
-                                       const struct dispatch_model *model, struct sl_err *err);
+SL_CHECK sl_status dispatch_model_hope(struct dispatch *dispatch, struct dispatch_model *model,
+                                       struct sl_err *err);
 void dispatch_fail_hopeless(struct dispatch *dispatch);
+/* Could one member load all of it, whatever else is there now? */
+bool dispatch_fits_whole(const struct dispatch *dispatch, const struct dispatch_model *model);
+bool dispatch_is_live_gateway(const struct dispatch *dispatch, const struct dispatch_node *node);
+/* Says it to the member, and again until its reports show it done; a later wish takes the place of
+ * an earlier one. */
+void dispatch_control(struct dispatch *dispatch, enum grid_control_kind kind, uint32_t node,
+                      uint32_t model);
+/* LOAD, unless something about that model is being said there already. */
+void dispatch_control_keep(struct dispatch *dispatch, uint32_t node, uint32_t model);
 
 /* --- dispatch_explain.c --- */
 
+/* What dispatch_explain will tell of a request: that it came, where it was sent, how it ended. */
 void dispatch_past_begin(const struct dispatch_request *request, const char *request_id);
 void dispatch_past_send(const struct dispatch_request *request,
                         const struct dispatch_attempt *attempt, bool hedge);
@@ -317,5 +358,7 @@ void dispatch_past_end(const struct dispatch_request *request, sl_status status,
 
 /* --- dispatch_world.c --- */
 
+/* What ties the dispatcher to the loop and the bus: a timer, subscriptions, clocks. As
+ * dispatch_create. */
 SL_CHECK sl_status dispatch_shell_create(struct dispatch *dispatch, struct sl_err *err);
 void dispatch_shell_destroy(struct dispatch_shell *shell); /* NULL is fine */

@@ -167,6 +167,22 @@ static uint32_t loads_of(const struct dispatch *dispatch, const struct grid_repo
     return n;
 }
 
+/* Placement reckons with whole models: what stages take here for others is no room, and the head of
+ * a chain has more room than that leaves. */
+static uint64_t memory_of(const struct dispatch *dispatch, const struct grid_report *report,
+                          const uint32_t *models)
+{
+    uint64_t bytes = report->facts.memory_bytes, taken = 0;
+    for (size_t i = 0; i < report->n_stages && taken < bytes; i++) taken += report->stages[i].bytes;
+    bytes = taken < bytes ? bytes - taken : 0;
+    for (size_t i = 0; i < report->n_hosted; i++) {
+        if (!report->hosted[i].split || models[i] == NODE_NONE) continue;
+        uint64_t whole = dispatch_model_bytes(&dispatch->models[models[i]]);
+        if (whole > report->hosted[i].bytes) bytes += whole - report->hosted[i].bytes;
+    }
+    return bytes < SCHED_BYTES_LIMIT ? bytes : SCHED_BYTES_LIMIT;
+}
+
 /* True: the router took it. */
 static bool report_step(struct dispatch *dispatch, struct dispatch_node *node, uint64_t epoch,
                         const struct grid_report *report, const uint32_t *models)
@@ -186,6 +202,7 @@ static bool report_step(struct dispatch *dispatch, struct dispatch_node *node, u
     const struct router_event event = {.kind = ROUTER_REPORT, .report = &news};
     news.facts.site = (uint32_t)sl_hash64(report->site, strlen(report->site), ID_SEED);
     news.facts.rtt_s = dispatch_rtt_s(dispatch, node);
+    news.facts.memory_bytes = memory_of(dispatch, report, models);
     news.facts.labels = 0;
     for (size_t i = 0; i < report->n_labels; i++)
         news.facts.labels |= label_bit(dispatch, report->labels[i]);
@@ -248,6 +265,7 @@ void dispatch_on_report(struct dispatch *dispatch, struct dispatch_node *node, c
     node->report_arena = arena;
     node->report = msg.report;
     node->hosted_models = models;
+    if (restarted) node->slowdown = node->hop_s = 0;
     node->epoch = epoch;
     node->has_report = true;
     hosted_count(dispatch, node, 1);
@@ -255,6 +273,36 @@ void dispatch_on_report(struct dispatch *dispatch, struct dispatch_node *node, c
     struct router_totals totals;
     router_get_totals(dispatch->router, &totals);
     if (totals.n_pending > 0) dispatch->place_now = true;
+}
+
+const char *dispatch_node_name(const struct dispatch *dispatch, const struct dispatch_node *node)
+{
+    const struct dispatch_cfg *cfg = &dispatch->cfg;
+    struct dispatch_standing standing = {.name = NULL};
+    if (cfg->standing && cfg->standing(cfg->ctx, node->id, &standing) && standing.name)
+        return standing.name;
+    return node->has_report ? node->report.name : "";
+}
+
+bool dispatch_node_left(const struct dispatch *dispatch, const struct dispatch_node *node)
+{
+    enum node_health health = known(dispatch, node)->health;
+    return node->has_report && node->report.drained &&
+           (health == NODE_SUSPECT || health == NODE_DEAD);
+}
+
+bool dispatch_gateway_besides(const struct dispatch *dispatch, const char *id)
+{
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
+        const struct dispatch_node *node = &dispatch->nodes[i];
+        struct dispatch_standing standing = {.gateway = true, .duty = NODE_OPEN};
+        if (!node->used || !strcmp(node->id, id) || known(dispatch, node)->health != NODE_ALIVE)
+            continue;
+        bool member = !dispatch->cfg.standing ||
+                      dispatch->cfg.standing(dispatch->cfg.ctx, node->id, &standing);
+        if (member && standing.gateway && standing.duty != NODE_DRAINING) return true;
+    }
+    return false;
 }
 
 bool dispatch_has_heard(const struct dispatch *dispatch, const char *id)
@@ -353,13 +401,14 @@ static struct dispatch_member view(const struct dispatch *dispatch,
     }
     if (!node->has_report) return member;
     const struct grid_report *report = member.report = &node->report;
-    member.name = report->name;
+    member.name = dispatch_node_name(dispatch, node);
     member.address = report->address;
     member.site = report->site;
     member.program = report->program;
     member.labels = report->labels;
     member.n_labels = report->n_labels;
     member.drained = report->drained;
+    member.left = dispatch_node_left(dispatch, node);
     member.last_seen_ns = dispatch->router_ns - entry->heard_ns;
     return member;
 }

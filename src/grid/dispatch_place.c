@@ -2,8 +2,9 @@
  * one with the lowest id decides for all (sched/placement) and tells the nodes, again and again
  * until their reports show it. Two that both think they are it, in a partition, are no harm: each
  * sees the nodes that it can tell. */
-#include "grid/dispatch_int.h"
+#include "grid/dispatch_split.h"
 #include "base/mem.h"
+#include <stdio.h>
 #include <string.h>
 
 #define S INT64_C(1000000000)
@@ -17,7 +18,7 @@
 
 /* --- what waits where --- */
 
-static bool is_live_gateway(const struct dispatch *dispatch, const struct dispatch_node *node)
+bool dispatch_is_live_gateway(const struct dispatch *dispatch, const struct dispatch_node *node)
 {
     return node->used && node->demand_ns >= 0 &&
            router_nodes(dispatch->router)->nodes[node->number].health == NODE_ALIVE &&
@@ -28,7 +29,7 @@ static bool places(const struct dispatch *dispatch)
 {
     if (dispatch->cfg.no_placement) return false;
     for (uint32_t i = 0; i < dispatch->n_nodes; i++)
-        if (is_live_gateway(dispatch, &dispatch->nodes[i]) &&
+        if (dispatch_is_live_gateway(dispatch, &dispatch->nodes[i]) &&
             strcmp(dispatch->nodes[i].id, dispatch->self) < 0)
             return false;
     return true;
@@ -47,9 +48,11 @@ void dispatch_publish_demand(struct dispatch *dispatch)
     for (uint32_t i = 0; i < dispatch->n_models && msg.demand.n < DISPATCH_DEMANDS_MAX; i++) {
         const struct dispatch_model *model = &dispatch->models[i];
         uint32_t n_waiting = router_pending(dispatch->router, i);
-        if (model->used && (n_waiting || model->pinned))
-            entries[msg.demand.n++] =
-                (struct grid_demand_entry){model->name, model->digest, n_waiting, model->pinned};
+        const struct dispatch_chain *chain = dispatch_chain_of(dispatch, i);
+        bool splits = chain && chain->by_hand;
+        if (model->used && (n_waiting || model->pinned || splits))
+            entries[msg.demand.n++] = (struct grid_demand_entry){model->name, model->digest,
+                                                                 n_waiting, model->pinned, splits};
     }
     dispatch->tell_demand = false;
     dispatch_send(dispatch, "report", NULL, &msg);
@@ -67,10 +70,10 @@ void dispatch_on_demand(struct dispatch *dispatch, struct dispatch_node *node,
     for (size_t i = 0; node->demands && i < demand->n && i < DISPATCH_DEMANDS_MAX; i++) {
         const struct grid_demand_entry *entry = &demand->v[i];
         const struct dispatch_model *model =
-            dispatch_model_known(dispatch, entry->name, entry->digest);
+            dispatch_model_demanded(dispatch, entry->name, entry->digest);
         if (!model) continue;
         node->demands[node->n_demands++] =
-            (struct dispatch_demand){model->number, entry->n_waiting, entry->pinned};
+            (struct dispatch_demand){model->number, entry->n_waiting, entry->pinned, entry->splits};
         if (entry->n_waiting && !ready_somewhere(dispatch, model->number))
             dispatch->place_now = true;
     }
@@ -122,14 +125,14 @@ static void control_say(struct dispatch *dispatch, struct dispatch_control *cont
     if (control->kind == GRID_CONTROL_LOAD) {
         msg.control.sources = sources;
         msg.control.n_sources = sources_of(dispatch, control, sources);
+        msg.control.split = dispatch_chain_split(dispatch, control->node, control->model);
     }
     control->next_ns = dispatch->router_ns + CONTROL_AGAIN_NS;
     dispatch_send(dispatch, "run", dispatch->nodes[control->node].id, &msg);
 }
 
-/* Says it, and again until it is done; a later wish takes the place of an earlier one. */
-static void control_add(struct dispatch *dispatch, enum grid_control_kind kind, uint32_t node,
-                        uint32_t model)
+void dispatch_control(struct dispatch *dispatch, enum grid_control_kind kind, uint32_t node,
+                      uint32_t model)
 {
     struct dispatch_control *place = NULL;
     for (uint32_t i = 0; i < DISPATCH_CONTROLS_MAX; i++) {
@@ -159,7 +162,19 @@ static bool control_is_done(const struct dispatch *dispatch, const struct dispat
     bool loaded = state != SCHED_UNLOADED && state != SCHED_DRAINING;
     if (!node->used || node->epoch != control->epoch) return true; /* it has forgotten */
     if (node->report.version <= control->version) return false;
+    const struct grid_split *split = dispatch_chain_split(dispatch, control->node, control->model);
+    if (split && control->kind == GRID_CONTROL_LOAD)
+        return hosted && grid_split_equal(hosted->split, split);
     return loaded == (control->kind == GRID_CONTROL_LOAD);
+}
+
+void dispatch_control_keep(struct dispatch *dispatch, uint32_t node, uint32_t model)
+{
+    for (uint32_t i = 0; i < DISPATCH_CONTROLS_MAX; i++) {
+        const struct dispatch_control *at = &dispatch->controls[i];
+        if (at->used && at->node == node && at->model == model) return;
+    }
+    dispatch_control(dispatch, GRID_CONTROL_LOAD, node, model);
 }
 
 void dispatch_control_repeat(struct dispatch *dispatch)
@@ -183,7 +198,7 @@ static void count_waiting(struct dispatch *dispatch)
         dispatch->waiting[i] = router_pending(dispatch->router, i);
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct dispatch_node *node = &dispatch->nodes[i];
-        if (!is_live_gateway(dispatch, node)) continue;
+        if (!dispatch_is_live_gateway(dispatch, node)) continue;
         for (uint32_t k = 0; k < node->n_demands; k++) {
             dispatch->waiting[node->demands[k].model] += node->demands[k].n_waiting;
             if (node->demands[k].pinned) pinned[node->demands[k].model] = true;
@@ -197,6 +212,21 @@ static void count_waiting(struct dispatch *dispatch)
     }
 }
 
+/* A person has decided how the model runs, here or at another gateway: it gets no whole replicas
+ * beside its chain but those that people load. */
+static bool is_split_by_hand(const struct dispatch *dispatch, uint32_t model)
+{
+    const struct dispatch_chain *chain = dispatch_chain_of(dispatch, model);
+    if (chain && chain->by_hand) return true;
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
+        const struct dispatch_node *node = &dispatch->nodes[i];
+        if (!dispatch_is_live_gateway(dispatch, node)) continue;
+        for (uint32_t k = 0; k < node->n_demands; k++)
+            if (node->demands[k].model == model && node->demands[k].splits) return true;
+    }
+    return false;
+}
+
 void dispatch_place(struct dispatch *dispatch)
 {
     const struct placement_action *actions;
@@ -205,6 +235,7 @@ void dispatch_place(struct dispatch *dispatch)
     dispatch->stats.places = places(dispatch);
     if (!dispatch->stats.places) {
         if (dispatch->tell_demand) dispatch_publish_demand(dispatch);
+        dispatch_chains_step(dispatch);
         return;
     }
     dispatch->tell_demand = false;
@@ -213,11 +244,16 @@ void dispatch_place(struct dispatch *dispatch)
                    dispatch->router_ns, &actions, &n);
     for (size_t i = 0; i < n; i++) {
         bool load = actions[i].kind == PLACEMENT_LOAD;
+        if (load && is_split_by_hand(dispatch, actions[i].model)) continue;
         dispatch->stats.n_loads += load;
         dispatch->stats.n_unloads += !load;
-        control_add(dispatch, load ? GRID_CONTROL_LOAD : GRID_CONTROL_UNLOAD, actions[i].node,
-                    actions[i].model);
+        if (!load && dispatch_chain_stays(dispatch, actions[i].node, actions[i].model)) continue;
+        if (!load && dispatch_chain_split(dispatch, actions[i].node, actions[i].model))
+            dispatch_chain_drop(dispatch, actions[i].model);
+        dispatch_control(dispatch, load ? GRID_CONTROL_LOAD : GRID_CONTROL_UNLOAD, actions[i].node,
+                         actions[i].model);
     }
+    dispatch_chains_step(dispatch);
 }
 
 /* --- what nobody can load --- */
@@ -242,7 +278,7 @@ static bool counts(const struct dispatch *dispatch, const struct dispatch_node *
 static bool could_load(const struct dispatch *dispatch, const struct dispatch_node *node,
                        const struct dispatch_model *model, struct room *room)
 {
-    uint64_t bytes = router_nodes(dispatch->router)->nodes[node->number].facts.memory_bytes;
+    uint64_t bytes = node->report.facts.memory_bytes;
     const struct grid_hosted *hosted = hosted_of(dispatch, node->number, model->number);
     room->n_seen++;
     if (bytes >= room->largest_bytes) {
@@ -251,29 +287,78 @@ static bool could_load(const struct dispatch *dispatch, const struct dispatch_no
     }
     if (bytes < dispatch_model_bytes(model)) return false;
     room->n_fit++;
-    if (!hosted || hosted->load.state != SCHED_FAILED) return true;
+    if (!hosted || hosted->split || hosted->load.state != SCHED_FAILED) return true;
     room->error = hosted->last_error;
     return false;
 }
 
-sl_status dispatch_model_hope(struct dispatch *dispatch, const struct dispatch_model *model,
+bool dispatch_fits_whole(const struct dispatch *dispatch, const struct dispatch_model *model)
+{
+    struct room room = {0};
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++)
+        if (counts(dispatch, &dispatch->nodes[i]) &&
+            could_load(dispatch, &dispatch->nodes[i], model, &room))
+            return true;
+    return false;
+}
+
+#define BYTES_TEXT_SIZE 24
+
+static const char *bytes_text(uint64_t bytes, char out[BYTES_TEXT_SIZE])
+{
+    if (bytes >= GB)
+        snprintf(out, BYTES_TEXT_SIZE, "%.2f GB", (double)bytes / GB);
+    else
+        snprintf(out, BYTES_TEXT_SIZE, "%.1f MB", (double)bytes / 1e6);
+    return out;
+}
+
+/* What each has, as far as there is place. */
+static void put_rooms(const struct dispatch *dispatch, char *out, size_t size)
+{
+    size_t at = 0;
+    *out = '\0';
+    for (uint32_t i = 0; i < dispatch->n_nodes && at + 1 < size; i++) {
+        const struct dispatch_node *node = &dispatch->nodes[i];
+        if (!counts(dispatch, node)) continue;
+        char text[BYTES_TEXT_SIZE];
+        int n = snprintf(out + at, size - at, "%s%.24s %s", at ? ", " : "",
+                         dispatch_node_name(dispatch, node),
+                         bytes_text(node->report.facts.memory_bytes, text));
+        if (n < 0 || (size_t)n >= size - at) break;
+        at += (size_t)n;
+    }
+}
+
+static sl_status refuse(const struct dispatch *dispatch, const struct dispatch_model *model,
+                        const struct room *room, const struct sl_err *why, struct sl_err *err)
+{
+    char rooms[200], needs[BYTES_TEXT_SIZE], has[BYTES_TEXT_SIZE];
+    if (room->n_fit > 0)
+        return sl_err_set(err, SL_UNAVAILABLE, "%.200s cannot be loaded anywhere: %.200s",
+                          model->name, room->error);
+    put_rooms(dispatch, rooms, sizeof rooms);
+    return sl_err_set(err, SL_UNAVAILABLE,
+                      "%.200s needs %s of memory; of %u members the largest, %.64s, has %s for "
+                      "models (all: %s); split over them: %.400s",
+                      model->name, bytes_text(dispatch_model_bytes(model), needs), room->n_seen,
+                      dispatch_node_name(dispatch, room->largest),
+                      bytes_text(room->largest_bytes, has), rooms, why->text);
+}
+
+sl_status dispatch_model_hope(struct dispatch *dispatch, struct dispatch_model *model,
                               struct sl_err *err)
 {
     struct room room = {0};
+    struct sl_err why = SL_ERR_INIT;
     if (ready_somewhere(dispatch, model->number)) return SL_OK;
     for (uint32_t i = 0; i < dispatch->n_nodes; i++)
         if (counts(dispatch, &dispatch->nodes[i]) &&
             could_load(dispatch, &dispatch->nodes[i], model, &room))
             return SL_OK;
     if (room.n_seen == 0) return SL_OK; /* nobody has reported yet, or all rest for a while */
-    if (room.n_fit > 0)
-        return sl_err_set(err, SL_UNAVAILABLE, "%.200s cannot be loaded anywhere: %.200s",
-                          model->name, room.error);
-    return sl_err_set(err, SL_UNAVAILABLE,
-                      "%.200s needs %.2f GB of memory; of %u members the largest, %.64s, has "
-                      "%.2f GB for models",
-                      model->name, (double)dispatch_model_bytes(model) / GB, room.n_seen,
-                      room.largest->report.name, (double)room.largest_bytes / GB);
+    if (dispatch_chain_hope(dispatch, model, &why) == SL_OK) return SL_OK;
+    return refuse(dispatch, model, &room, &why, err);
 }
 
 static void fail_all(struct dispatch *dispatch, const struct dispatch_model *model,
@@ -330,12 +415,13 @@ sl_status dispatch_stop(struct dispatch *dispatch, const char *name, struct sl_e
     sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
     if (status != SL_OK) return status;
     model->pinned = false;
+    dispatch_chain_drop(dispatch, model->number);
     dispatch_model_tell(dispatch, model);
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct grid_hosted *hosted =
             dispatch->nodes[i].used ? hosted_of(dispatch, i, model->number) : NULL;
         if (!hosted || hosted->load.state == SCHED_UNLOADED) continue;
-        control_add(dispatch, GRID_CONTROL_UNLOAD, i, model->number);
+        dispatch_control(dispatch, GRID_CONTROL_UNLOAD, i, model->number);
         n_told++;
     }
     return n_told ? SL_OK : sl_err_set(err, SL_NOT_FOUND, "%.200s is loaded nowhere", model->name);

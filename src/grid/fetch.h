@@ -63,6 +63,8 @@ struct fetch_progress {
     uint64_t bytes_per_s; /* of the last second or so */
     bool running;
 };
+/* Calls fn for each fetch that waits or is under way, in the order they were started; what it is
+ * given is valid during its call. */
 void fetch_each(struct fetch *fetch, void (*fn)(void *ctx, const struct fetch_progress *progress),
                 void *ctx);
 
@@ -70,6 +72,7 @@ struct fetch_stats {
     uint64_t n_done, n_failed, n_from_members, n_from_origin;
     uint64_t bytes; /* that came, from wherever */
 };
+/* Since it was created. */
 void fetch_stats_get(const struct fetch *fetch, struct fetch_stats *out);
 
 /* Sorts by the time a connection takes, measured now, all at once, within `timeout_ms`; those that

@@ -13,14 +13,15 @@
 #include "grid/node.h"
 #include "net/pki.h"
 #include "sched/node_table.h"
+#include "sched/split.h"
 
 struct telemetry_sample;
 
 #define GRID_ID_SIZE PKI_ID_SIZE /* of a member */
-#define GRID_ADDRESS_SIZE 262 /* a DNS name's 253 bytes, ':', a port, NUL, '[' and ']' */
-#define GRID_NAME_SIZE 64  /* of a member, for people; a host name's label fits */
-#define GRID_LABEL_MAX 128 /* bytes of "key=value" */
-#define GRID_LABELS_MAX 32 /* of one member */
+#define GRID_ADDRESS_SIZE 262    /* a DNS name's 253 bytes, ':', a port, NUL, '[' and ']' */
+#define GRID_NAME_SIZE 64        /* of a member, for people; a host name's label fits */
+#define GRID_LABEL_MAX 128       /* bytes of "key=value" */
+#define GRID_LABELS_MAX 32       /* of one member */
 
 /* A request's tensors and what stands beside them; what the bus takes is a little more. */
 #define GRID_MSG_BYTES_MAX (TENSOR_BYTES_MAX + (6u << 20))
@@ -35,7 +36,12 @@ struct telemetry_sample;
 #define GRID_CARDS_MAX 4096    /* models in one member's store that it tells of */
 #define GRID_PEERS_MAX 64      /* to which one member measures the way */
 #define GRID_CHANGES_MAX 4096  /* blocks held or dropped in one report; more come in the next */
-#define GRID_PADDING_MAX (256u << 10) /* of a PING that measures bandwidth */
+#define GRID_PADDING_MAX (256u << 10)    /* of a PING that measures bandwidth */
+#define GRID_STAGES_MAX SPLIT_STAGES_MAX /* of one chain */
+#define GRID_LINKS 3                     /* enum engine_link_type: f32, f16, q8_0 */
+#define GRID_LAYERS_MAX SPLIT_LAYERS_MAX /* of one model */
+#define GRID_STAGES_HOSTED_MAX 64        /* for others, that one member tells of */
+#define GRID_CHAIN_SIZE 64               /* of a chain's id */
 
 enum grid_msg_type {
     /* gateway to node, sl.run.<to>.<from> */
@@ -110,7 +116,58 @@ enum grid_control_kind {
 struct grid_source {
     const char *id, *address; /* "host:port" */
 };
-#define GRID_SOURCES_MAX 8    /* fetch.h's: more are as good */
+#define GRID_SOURCES_MAX 8 /* fetch.h's: more are as good */
+/* They themselves. */
+struct grid_sources {
+    char ids[GRID_SOURCES_MAX][GRID_ID_SIZE];
+    char addresses[GRID_SOURCES_MAX][GRID_ADDRESS_SIZE];
+    size_t n;
+};
+/* The first GRID_SOURCES_MAX of n are kept. */
+void grid_sources_set(struct grid_sources *out, const struct grid_source *sources, size_t n);
+
+/* --- a model over several machines (docs/split.md) --- */
+
+struct grid_stage {
+    const char *member, *address; /* its grid port, "host:port"; "" when it has none */
+    int32_t first, last;          /* layers [first, last) */
+};
+
+/* One replica of a model as a chain of stages. Stage 0 is on the member that the CONTROL is for,
+ * and takes the requests; a member has one stage at most. Borders have no gaps: the first stage
+ * begins with layer 0, each other one where the one before it ends. */
+struct grid_split {
+    const struct grid_stage *stages;
+    size_t n_stages;   /* 2 .. GRID_STAGES_MAX */
+    int32_t n_ctx;     /* most tokens of one sequence */
+    int32_t n_seqs;    /* sequences that run at once */
+    int32_t kv_blocks; /* of the KV cache, in each stage; 0: room for n_seqs sequences of n_ctx */
+    int32_t n_batch;   /* tokens of one step; 0: as the engine likes it */
+    uint32_t link;     /* enum engine_link_type: how hidden states travel */
+};
+
+/* Every value, for who takes one from elsewhere than a message. CORRUPT names what is wrong. */
+SL_CHECK sl_status grid_split_check(const struct grid_split *split, struct sl_err *err);
+/* The same members, borders and numbers? Addresses do not count. NULL is like NULL only. */
+bool grid_split_equal(const struct grid_split *a, const struct grid_split *b);
+/* One allocation with all strings, to be freed with sl_free. NULL: no memory. */
+struct grid_split *grid_split_copy(const struct grid_split *split);
+
+/* What stage 0 has measured of each stage, smoothed; numbers that nobody has measured are 0. */
+struct grid_hop {
+    double compute_s; /* for one micro-batch */
+    double hop_s;     /* from the stage before it (of stage 0: the last) had it ready until here */
+    double bytes;     /* that a micro-batch is on that way */
+    double load;      /* of the time, computing: 0 to 1 */
+};
+
+/* A stage that a member runs in somebody else's chain. */
+struct grid_stage_hosted {
+    const char *chain, *model, *head; /* its id; the model's name; the member that is stage 0 */
+    int32_t first, last;              /* layers [first, last) */
+    uint64_t bytes;                   /* of memory, of that member's memory_used_bytes */
+    enum sched_model_state state;
+};
 
 struct grid_control {
     enum grid_control_kind kind;
@@ -120,6 +177,7 @@ struct grid_control {
     size_t n_labels;
     const struct grid_source *sources; /* LOAD: who has it, in no order */
     size_t n_sources;
+    const struct grid_split *split; /* LOAD: as stage 0 of this chain; NULL: whole */
 };
 
 enum grid_event_type {
@@ -180,7 +238,9 @@ struct grid_hosted {
     double tokens_per_s;     /* generated there now, all streams together */
     double load_fraction;    /* LOADING: 0 to 1 */
     bool pinned;
-    const char *last_error; /* "" when there is none */
+    const char *last_error;         /* "" when there is none */
+    const struct grid_split *split; /* it is the head of this chain; NULL: it is whole */
+    const struct grid_hop *hops;    /* [split->n_stages]; NULL: nothing is measured */
 };
 
 /* The way to another member, as this one measured it. */
@@ -212,6 +272,9 @@ struct grid_report {
     const struct grid_peer *peers;
     size_t n_peers;
     const struct telemetry_sample *telemetry; /* at_ns is not sent; NULL: nothing is known */
+    const struct grid_stage_hosted *stages;
+    size_t n_stages;
+    const struct split_machine *machine; /* sched/split.h; NULL: not measured yet */
 };
 
 /* What a store has under a name: struct node_model without what changes by the second. */
@@ -227,6 +290,7 @@ struct grid_card {
     /* NULL until it was loaded once. chat_template NULL: none. */
     const struct engine_info *info;
     struct chat_traits traits;
+    const struct split_model *shape; /* NULL: it cannot be split, or nobody has looked */
 };
 
 struct grid_cards {
@@ -247,6 +311,7 @@ struct grid_demand_entry {
     const char *name, *digest;
     uint32_t n_waiting;
     bool pinned; /* somebody wants it loaded, asked for or not */
+    bool splits; /* the gateway looks after its chain: nobody else is to */
 };
 
 /* Of all models that are waited for or pinned there; who says this is a gateway. */

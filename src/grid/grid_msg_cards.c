@@ -37,7 +37,8 @@ static sl_status fill_card(const struct grid_card *in, pb_card *m, struct sl_are
 #undef X
     m->tools = (uint32_t)in->traits.tools;
     m->thinks = in->traits.thinks;
-    if (!in->info) return SL_OK;
+    sl_status status = grid_put_shape(in->shape, scratch, &m->shape);
+    if (!in->info || status != SL_OK) return status;
     const struct wire_loaded loaded = {.info = *in->info};
     m->info = sl_arena_alloc(scratch, sizeof *m->info);
     return m->info ? wire_put_loaded(&loaded, m->info, scratch) : SL_NOMEM;
@@ -86,6 +87,7 @@ static sl_status read_card(const pb_card *m, struct sl_arena *arena, struct grid
 #undef X
     out->traits.tools = (enum chat_tool_format)m->tools;
     out->traits.thinks = m->thinks;
+    if (status == SL_OK) status = grid_take_shape(m->shape, arena, &out->shape, err);
     return status == SL_OK ? read_info(m, arena, out, err) : status;
 }
 

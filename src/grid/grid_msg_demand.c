@@ -18,6 +18,7 @@ static void encode_demand(const struct grid_msg *msg, struct wire_sink *sink)
         v[i].digest = wire_string(in->v[i].digest);
         v[i].n_waiting = in->v[i].n_waiting;
         v[i].pinned = in->v[i].pinned;
+        v[i].splits = in->v[i].splits;
     }
     m.boot = in->boot;
     m.n_entries = in->n;
@@ -26,7 +27,7 @@ static void encode_demand(const struct grid_msg *msg, struct wire_sink *sink)
 
 static sl_status read_entry(const pb_entry *in, struct grid_demand_entry *out, struct sl_err *err)
 {
-    *out = (struct grid_demand_entry){in->name, in->digest, in->n_waiting, in->pinned};
+    *out = (struct grid_demand_entry){in->name, in->digest, in->n_waiting, in->pinned, in->splits};
     sl_status status = grid_check_text("model's name", in->name, STORE_NAME_SIZE, err);
     return status == SL_OK ? grid_check_text("digest", in->digest, STORE_DIGEST_SIZE, err) : status;
 }

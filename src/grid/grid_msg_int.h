@@ -39,6 +39,34 @@ SL_CHECK sl_status grid_check_labels(char *const *labels, size_t n, struct sl_er
 SL_CHECK sl_status grid_check_numbers(const char *what, const double *v, size_t n, double min,
                                       struct sl_err *err);
 
+/* --- grid_msg_split.c: parts of CONTROL and REPORT; `put` into what the sink's scratch holds
+ * (NOMEM, LIMIT), `take` with all checks --- */
+
+SL_CHECK sl_status grid_put_split(const struct grid_split *in, struct sl_arena *scratch,
+                                  Starlane__Grid__Split **out);
+SL_CHECK sl_status grid_take_split(const Starlane__Grid__Split *m, struct sl_arena *arena,
+                                   const struct grid_split **out, struct sl_err *err);
+SL_CHECK sl_status grid_put_hops(const struct grid_hosted *in, struct sl_arena *scratch,
+                                 Starlane__Grid__Hosted *m);
+/* The split, too. */
+SL_CHECK sl_status grid_take_hops(const Starlane__Grid__Hosted *m, struct sl_arena *arena,
+                                  struct grid_hosted *out, struct sl_err *err);
+SL_CHECK sl_status grid_put_stages(const struct grid_report *in, struct sl_arena *scratch,
+                                   Starlane__Grid__Report *m);
+SL_CHECK sl_status grid_take_stages(const Starlane__Grid__Report *m, struct sl_arena *arena,
+                                    struct grid_report *out, struct sl_err *err);
+SL_CHECK sl_status grid_put_machine(const struct split_machine *in, struct sl_arena *scratch,
+                                    Starlane__Grid__Machine **out);
+SL_CHECK sl_status grid_take_machine(const Starlane__Grid__Machine *m, struct sl_arena *arena,
+                                     const struct split_machine **out, struct sl_err *err);
+
+/* --- grid_msg_shape.c: part of CARDS, likewise --- */
+
+SL_CHECK sl_status grid_put_shape(const struct split_model *in, struct sl_arena *scratch,
+                                  Starlane__Grid__Shape **out);
+SL_CHECK sl_status grid_take_shape(const Starlane__Grid__Shape *m, struct sl_arena *arena,
+                                   const struct split_model **out, struct sl_err *err);
+
 /* Arrays that generated structs hold without const. */
 static inline char **grid_strings(const char *const *v)
 {
@@ -54,6 +82,15 @@ static inline uint64_t *grid_numbers(const uint64_t *v)
     union {
         const uint64_t *in;
         uint64_t *out;
+    } cast = {.in = v};
+    return cast.out;
+}
+
+static inline double *grid_doubles(const double *v)
+{
+    union {
+        const double *in;
+        double *out;
     } cast = {.in = v};
     return cast.out;
 }

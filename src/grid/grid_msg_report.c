@@ -92,7 +92,8 @@ static sl_status fill_covers(const struct grid_report *in, pb_report *m, struct 
     return SL_OK;
 }
 
-static void fill_one_hosted(const struct grid_hosted *in, Starlane__Grid__Hosted *m)
+static sl_status fill_one_hosted(const struct grid_hosted *in, Starlane__Grid__Hosted *m,
+                                 struct sl_arena *scratch)
 {
     starlane__grid__hosted__init(m);
     m->name = wire_string(in->name);
@@ -105,6 +106,8 @@ static void fill_one_hosted(const struct grid_hosted *in, Starlane__Grid__Hosted
 #define X(field) m->field = in->field;
     HOSTED_FIELDS(X)
 #undef X
+    sl_status status = grid_put_split(in->split, scratch, &m->split);
+    return status == SL_OK ? grid_put_hops(in, scratch, m) : status;
 }
 
 static sl_status fill_hosted(const struct grid_report *in, pb_report *m, struct sl_arena *scratch)
@@ -112,12 +115,13 @@ static sl_status fill_hosted(const struct grid_report *in, pb_report *m, struct 
     Starlane__Grid__Hosted *v = sl_arena_array(scratch, in->n_hosted + 1, sizeof *v);
     m->hosted = sl_arena_array(scratch, in->n_hosted + 1, sizeof *m->hosted);
     if (!v || !m->hosted) return SL_NOMEM;
+    sl_status status = SL_OK;
     m->n_hosted = in->n_hosted;
-    for (size_t i = 0; i < in->n_hosted; i++) {
+    for (size_t i = 0; i < in->n_hosted && status == SL_OK; i++) {
         m->hosted[i] = &v[i];
-        fill_one_hosted(&in->hosted[i], &v[i]);
+        status = fill_one_hosted(&in->hosted[i], &v[i], scratch);
     }
-    return SL_OK;
+    return status;
 }
 
 static sl_status fill_peers(const struct grid_report *in, pb_report *m, struct sl_arena *scratch)
@@ -180,7 +184,8 @@ static bool within_limits(const struct grid_report *in)
 {
     return in->n_labels <= GRID_LABELS_MAX && in->n_covers <= GRID_GATEWAYS_MAX &&
            in->n_hosted <= NODE_HOSTED_LIMIT && in->n_held <= GRID_CHANGES_MAX &&
-           in->n_dropped <= GRID_CHANGES_MAX && in->n_peers <= GRID_PEERS_MAX;
+           in->n_dropped <= GRID_CHANGES_MAX && in->n_peers <= GRID_PEERS_MAX &&
+           in->n_stages <= GRID_STAGES_HOSTED_MAX;
 }
 
 static void encode_report(const struct grid_msg *msg, struct wire_sink *sink)
@@ -206,6 +211,9 @@ static void encode_report(const struct grid_msg *msg, struct wire_sink *sink)
     if (sink->status == SL_OK) sink->status = fill_hosted(in, &m, &sink->scratch);
     if (sink->status == SL_OK) sink->status = fill_peers(in, &m, &sink->scratch);
     if (sink->status == SL_OK) sink->status = fill_telemetry(in->telemetry, &m, &sink->scratch);
+    if (sink->status == SL_OK) sink->status = grid_put_stages(in, &sink->scratch, &m);
+    if (sink->status == SL_OK)
+        sink->status = grid_put_machine(in->machine, &sink->scratch, &m.machine);
     if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
 }
 
@@ -260,6 +268,7 @@ static sl_status read_hosted(const pb_report *m, struct sl_arena *arena, struct 
 #undef X
         status = grid_check_enum("model's state", in->state, SCHED_MODEL_STATE_COUNT, err);
         if (status == SL_OK) status = check_hosted(&v[i], err);
+        if (status == SL_OK) status = grid_take_hops(in, arena, &v[i], err);
     }
     out->hosted = v;
     out->n_hosted = m->n_hosted;
@@ -378,6 +387,8 @@ static sl_status decode_report(const void *message, struct sl_arena *arena, stru
     if (status == SL_OK) status = read_hosted(m, arena, out, err);
     if (status == SL_OK) status = read_peers(m, arena, out, err);
     if (status == SL_OK) status = read_telemetry(m->telemetry, arena, out, err);
+    if (status == SL_OK) status = grid_take_stages(m, arena, out, err);
+    if (status == SL_OK) status = grid_take_machine(m->machine, arena, &out->machine, err);
     return status;
 }
 

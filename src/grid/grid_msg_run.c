@@ -1,6 +1,7 @@
 /* grid_msg_run.c: the messages from a gateway to a node. */
 #include "grid/grid_msg_int.h"
 #include "grid/store.h"
+#include <stdio.h>
 
 /* Fields that both sides call the same; the lists serve both directions. */
 #define RUN_FIELDS(X) \
@@ -271,6 +272,15 @@ static sl_status decode_sync(const void *message, struct sl_arena *arena, struct
     return SL_OK;
 }
 
+void grid_sources_set(struct grid_sources *out, const struct grid_source *sources, size_t n)
+{
+    for (out->n = 0; out->n < n && out->n < GRID_SOURCES_MAX; out->n++) {
+        snprintf(out->ids[out->n], sizeof out->ids[out->n], "%s", sources[out->n].id);
+        snprintf(out->addresses[out->n], sizeof out->addresses[out->n], "%s",
+                 sources[out->n].address);
+    }
+}
+
 static void put_sources(const struct grid_control *in, struct sl_arena *scratch,
                         Starlane__Grid__Control *m)
 {
@@ -320,7 +330,8 @@ static void encode_control(const struct grid_msg *msg, struct wire_sink *sink)
     m.labels = grid_strings(in->labels);
     m.n_labels = in->n_labels;
     put_sources(in, &sink->scratch, &m);
-    wire_sink_put(sink, &m.base);
+    sink->status = grid_put_split(in->split, &sink->scratch, &m.split);
+    if (sink->status == SL_OK) wire_sink_put(sink, &m.base);
 }
 
 static sl_status decode_control(const void *message, struct sl_arena *arena, struct grid_msg *out,
@@ -338,6 +349,7 @@ static sl_status decode_control(const void *message, struct sl_arena *arena, str
                                          .duty = (enum node_duty)m->duty,
                                          .labels = (const char *const *)m->labels,
                                          .n_labels = m->n_labels};
+    if (status == SL_OK) status = grid_take_split(m->split, arena, &out->control.split, err);
     return status == SL_OK ? take_sources(m, arena, &out->control, err) : status;
 }
 

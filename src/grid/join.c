@@ -40,19 +40,19 @@ static void done(struct joining *j)
     sl_json_free(j->members);
 }
 
-/* A HOME belongs to one grid; to join its own anew is fine (after a removal, say). */
+/* A HOME belongs to one grid; to join its own anew is fine: after a removal, or when its
+ * certificate has ended. */
 static sl_status check_home(const struct joining *j, struct sl_err *err)
 {
-    struct identity *identity = NULL;
+    char pin[TOKEN_PIN_SIZE];
     if (!identity_exists(j->cfg->home)) return SL_OK;
-    sl_status status = identity_load(j->cfg->home, &identity, err);
+    sl_status status = identity_pin(j->cfg->home, pin, err);
     if (status != SL_OK) return status;
-    if (strcmp(identity->pin, j->token.pin) != 0)
+    if (strcmp(pin, j->token.pin) != 0)
         status = sl_err_set(err, SL_INVALID,
                             "this machine is a member of another grid: remove %.200s/grid to leave "
                             "it, or set STARLANE_HOME to another folder",
                             j->cfg->home);
-    identity_destroy(identity);
     return status;
 }
 

@@ -20,37 +20,92 @@ static int compare_u64(uint64_t a, uint64_t b)
     return (a > b) - (a < b);
 }
 
-static int compare_texts(const struct member *a, const struct member *b)
+static int compare_i64(int64_t a, int64_t b)
 {
-    const char *const texts[][2] = {
-        {a->name, b->name}, {a->labels, b->labels}, {a->addresses, b->addresses},
-        {a->bus, b->bus},   {a->routes, b->routes}, {a->key, b->key},
-    };
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        int order = strcmp(texts[i][0], texts[i][1]);
-        if (order) return order;
-    }
-    return 0;
+    return (a > b) - (a < b);
 }
 
-int member_order(const struct member *a, const struct member *b)
+static int admission_order(const struct member *a, const struct member *b)
 {
     int order = compare_u64(a->joins, b->joins);
     if (!order) order = a->removed - b->removed;
-    if (!order) order = compare_u64(a->version, b->version);
+    if (!order) order = compare_i64(a->joined_ms, b->joined_ms);
+    if (!order) order = a->is_gateway - b->is_gateway;
+    return order ? order : strcmp(a->key, b->key);
+}
+
+static int words_order(const struct member *a, const struct member *b)
+{
+    int order = compare_u64(a->version, b->version);
     if (!order) order = strcmp(a->origin, b->origin);
     if (!order) order = (int)a->duty - (int)b->duty;
-    if (!order) order = a->is_gateway - b->is_gateway;
-    if (!order) order = (a->joined_ms > b->joined_ms) - (a->joined_ms < b->joined_ms);
-    return order ? order : compare_texts(a, b);
+    if (!order) order = strcmp(a->name, b->name);
+    return order ? order : strcmp(a->labels, b->labels);
+}
+
+static int place_order(const struct member *a, const struct member *b)
+{
+    int order = compare_u64(a->place_version, b->place_version);
+    if (!order) order = strcmp(a->place_origin, b->place_origin);
+    if (!order) order = strcmp(a->addresses, b->addresses);
+    if (!order) order = strcmp(a->bus, b->bus);
+    return order ? order : strcmp(a->routes, b->routes);
+}
+
+static void take_words(struct member *into, const struct member *from)
+{
+    into->version = from->version;
+    into->duty = from->duty;
+    memcpy(into->origin, from->origin, sizeof into->origin);
+    memcpy(into->name, from->name, sizeof into->name);
+    memcpy(into->labels, from->labels, sizeof into->labels);
+}
+
+static void take_place(struct member *into, const struct member *from)
+{
+    into->place_version = from->place_version;
+    memcpy(into->place_origin, from->place_origin, sizeof into->place_origin);
+    memcpy(into->addresses, from->addresses, sizeof into->addresses);
+    memcpy(into->bus, from->bus, sizeof into->bus);
+    memcpy(into->routes, from->routes, sizeof into->routes);
+}
+
+void member_merge(struct member *into, const struct member *other)
+{
+    int order = admission_order(into, other);
+    if (order < 0) *into = *other;
+    if (order != 0) return;
+    if (words_order(into, other) < 0) take_words(into, other);
+    if (place_order(into, other) < 0) take_place(into, other);
+}
+
+bool member_equal(const struct member *a, const struct member *b)
+{
+    return !admission_order(a, b) && !words_order(a, b) && !place_order(a, b);
+}
+
+bool member_same_words(const struct member *a, const struct member *b)
+{
+    return a->duty == b->duty && !strcmp(a->name, b->name) && !strcmp(a->labels, b->labels);
+}
+
+bool member_same_place(const struct member *a, const struct member *b)
+{
+    return !strcmp(a->addresses, b->addresses) && !strcmp(a->bus, b->bus) &&
+           !strcmp(a->routes, b->routes);
 }
 
 uint64_t member_hash(const struct member *m)
 {
-    const int64_t numbers[] = {m->is_gateway, m->duty,    m->joined_ms,
-                               m->joins,      m->removed, (int64_t)m->version};
-    const char *const texts[] = {m->id,        m->key, m->name,   m->labels,
-                                 m->addresses, m->bus, m->routes, m->origin};
+    const int64_t numbers[] = {m->is_gateway,
+                               m->duty,
+                               m->joined_ms,
+                               m->joins,
+                               m->removed,
+                               (int64_t)m->version,
+                               (int64_t)m->place_version};
+    const char *const texts[] = {m->id,  m->key,    m->name,   m->labels,      m->addresses,
+                                 m->bus, m->routes, m->origin, m->place_origin};
     uint64_t hash = 0;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         uint64_t bytes = htole64((uint64_t)numbers[i]);
@@ -135,6 +190,9 @@ sl_status member_check(const struct member *m, struct sl_err *err)
         {"the number of joins", m->joins >= 1 && m->joins <= JOINS_MAX},
         {"the version", m->version >= 1 && m->version <= (uint64_t)VERSION_MAX},
         {"the origin", pki_id_valid(m->origin)},
+        {"the place's version", m->place_version <= (uint64_t)VERSION_MAX},
+        {"the place's origin",
+         m->place_version ? pki_id_valid(m->place_origin) : !m->place_origin[0]},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!rows[i].ok)
@@ -228,6 +286,8 @@ void member_put(struct sl_json *json, const struct member *m)
     sl_json_kv_bool(json, "removed", m->removed);
     sl_json_kv_int(json, "version", (int64_t)m->version);
     sl_json_kv_str(json, "origin", m->origin);
+    sl_json_kv_int(json, "place_version", (int64_t)m->place_version);
+    sl_json_kv_str(json, "place_origin", m->place_origin);
     sl_json_object_end(json);
 }
 
@@ -261,6 +321,7 @@ sl_status member_read(const struct sl_json_value *value, struct member *out, str
     };
     int64_t joins = sl_json_to_int(sl_json_get(value, "joins"), 0);
     int64_t version = sl_json_to_int(sl_json_get(value, "version"), 0);
+    int64_t place_version = sl_json_to_int(sl_json_get(value, "place_version"), 0);
     const struct {
         const char *key;
         char *to;
@@ -273,7 +334,8 @@ sl_status member_read(const struct sl_json_value *value, struct member *out, str
                 {"addresses", out->addresses, sizeof out->addresses},
                 {"bus", out->bus, sizeof out->bus},
                 {"routes", out->routes, sizeof out->routes},
-                {"origin", out->origin, sizeof out->origin}};
+                {"origin", out->origin, sizeof out->origin},
+                {"place_origin", out->place_origin, sizeof out->place_origin}};
     if (!sl_json_is(value, SL_JSON_OBJECT))
         return sl_err_set(err, SL_CORRUPT, "a member is no JSON object");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -283,6 +345,7 @@ sl_status member_read(const struct sl_json_value *value, struct member *out, str
     out->duty = duty_of(duty);
     out->joins = joins > 0 && joins <= JOINS_MAX ? (uint32_t)joins : 0;
     out->version = version > 0 ? (uint64_t)version : 0;
+    out->place_version = place_version > 0 ? (uint64_t)place_version : 0;
     if (member_check(out, err) == SL_OK) return SL_OK;
     return sl_err_set(err, SL_CORRUPT, "a member's entry: a field is out of its limits");
 }

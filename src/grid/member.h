@@ -1,11 +1,17 @@
 /* member.h: what the grid knows of one member (a machine) whether it is there or not: who it is,
  * what its owner says about it, where it is reached. docs/grid.md.
  * Floor: grid.  Thread: any.  Allocates: nothing.
- * Every gateway may change the entry of any member at any time, and what they know is joined: of
- * two versions of an entry the one that member_order puts last counts, on every gateway alike.
- * In this order the number of joins comes first, then removal, then the version, then who wrote
- * it, then the text itself. So a removal wins over whatever others change at the same time, only
- * joining anew with a token undoes it, and two different entries are never equal.
+ * Every gateway may change the entry of any member at any time, and what they know is joined by
+ * member_merge, on every gateway alike. An entry has three parts:
+ *
+ *     admission   joins, removed, joined_ms, is_gateway: the later one brings its whole entry along
+ *     words       name, duty, labels, with `version` and `origin`
+ *     place       addresses, bus, routes, with `place_version` and `place_origin`
+ *
+ * Within one admission words and place are joined apart, so that what a person says is not lost to
+ * a machine that tells a new address to another gateway at the same time. In all of them numbers
+ * come first, then who wrote it, then the text itself: no two different ones are equal. A removal
+ * wins over whatever others change at the same time, and only joining anew with a token undoes it.
  * Invariant: a decoded member is within all limits and its text is printable. */
 #pragma once
 #include "base/err.h"
@@ -34,12 +40,19 @@ struct member {
     int64_t joined_ms;                     /* Unix time, for people */
     uint32_t joins;                        /* how often it was admitted: 1, 2, ... */
     bool removed;                          /* its certificate counts no more */
-    uint64_t version;                      /* grows with each change */
+    uint64_t version;                      /* of the words: grows with each change */
     char origin[GRID_ID_SIZE];             /* the member that wrote this version */
+    uint64_t place_version;                /* 0: it has not told yet where it is */
+    char place_origin[GRID_ID_SIZE];       /* "": nobody */
 };
 
-/* < 0, 0, > 0 as a lies before b, is b, lies after it. Both are of one id. */
-int member_order(const struct member *a, const struct member *b);
+/* Takes over what of `other` is later than in `into`. Both are of one id. */
+void member_merge(struct member *into, const struct member *other);
+/* The same in all parts? */
+bool member_equal(const struct member *a, const struct member *b);
+/* Is what a person says the same: name, duty, labels? And where it is reached? */
+bool member_same_words(const struct member *a, const struct member *b);
+bool member_same_place(const struct member *a, const struct member *b);
 
 /* Of the whole entry: equal for equal ones on every machine. */
 uint64_t member_hash(const struct member *member);

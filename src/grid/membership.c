@@ -13,6 +13,7 @@
 
 #define TICK_NS INT64_C(500000000)
 #define UNSAVED_FIRST 8
+#define UNHEARD_NS (3 * REGISTRY_DIGEST_NS) /* gateways tell their digest so often */
 
 /* --- saving --- */
 
@@ -82,12 +83,31 @@ static bool note_unsaved(struct membership *m, const struct member *member)
 
 /* --- changes --- */
 
+/* What the gateways have already is not said again: somebody may have changed it since. */
+static void settle_own(struct membership *m, const struct member *known)
+{
+    m->own_name = m->own_name && strcmp(known->name, m->own.name) != 0;
+    m->own_labels = m->own_labels && strcmp(known->labels, m->own.labels) != 0;
+}
+
 static void on_entry(void *ctx, const struct member *member)
 {
     struct membership *m = ctx;
+    if (strcmp(member->id, m->identity->id) == 0) settle_own(m, member);
     if (!note_unsaved(m, member)) m->save_all = true;
     m->changed = true;
     loop_queue_task(m->cfg.loop, &m->changed_task);
+}
+
+/* A gateway has said so, and nobody will tell this machine anything any more: it knows by itself
+ * when it is started again. */
+static void note_removed(struct membership *m)
+{
+    const struct member *known = registry_find(m->registry, m->identity->id);
+    struct member self = known ? *known : m->own;
+    self.removed = true;
+    if (registry_put(m->registry, &self, m->identity->id, NULL) != SL_OK)
+        sl_log(SL_LOG_WARN, "grid", "no memory for the removal of this machine");
 }
 
 void membership_tell_removed(struct membership *m)
@@ -95,6 +115,7 @@ void membership_tell_removed(struct membership *m)
     char message[256];
     if (m->told_removed) return;
     m->told_removed = true;
+    note_removed(m);
     snprintf(message, sizeof message,
              "this machine (%s) was removed from the grid; to join again, get a token at a gateway "
              "and run: starlane join TOKEN",
@@ -147,6 +168,7 @@ static void on_registry_message(void *ctx, const char *subject, const void *byte
     struct sl_err err = SL_ERR_INIT;
     const char *from = strrchr(subject, '.');
     if (!from || strcmp(from + 1, m->identity->id) == 0) return;
+    m->heard_ns = loop_now_ns(m->cfg.loop);
     if (registry_sync_receive(m->sync, from + 1, bytes, n, &err) != SL_OK)
         sl_log(SL_LOG_WARN, "grid", "what %s says of members: %s", from + 1, err.text);
 }
@@ -160,12 +182,23 @@ static void save_everything(struct membership *m)
     (void)!membership_save(m, NULL, NULL);
 }
 
+/* A gateway is on the bus by its own nats-server though all others have cut it off: it asks them
+ * whether it is a member still. */
+static void check_heard(struct membership *m, int64_t now_ns)
+{
+    if (!m->identity->is_gateway || now_ns - m->heard_ns < UNHEARD_NS) return;
+    m->heard_ns = now_ns;
+    membership_hello_in(m, 0);
+}
+
 static void on_tick(void *ctx)
 {
     struct membership *m = ctx;
     int64_t now_ns = loop_now_ns(m->cfg.loop);
     registry_sync_tick(m->sync, now_ns);
     membership_hello_tick(m, now_ns);
+    membership_renew_tick(m);
+    check_heard(m, now_ns);
     if (m->save_all) save_everything(m);
     loop_timer_set(m->tick, TICK_NS);
 }
@@ -240,11 +273,13 @@ static sl_status describe_self(struct membership *m, struct sl_err *err)
     memcpy(own->id, m->identity->id, sizeof own->id);
     memcpy(own->key, m->identity->key_hash, sizeof own->key);
     own->is_gateway = m->identity->is_gateway;
+    m->undrains = known && known->duty == NODE_DRAINING ? known->version : 0;
     m->own_name = m->cfg.name != NULL;
     m->own_labels = m->cfg.n_labels > 0;
     if (m->own_name || !known) status = member_set_name(own, m->own_name ? m->cfg.name : name, err);
     if (status == SL_OK && m->own_labels)
         status = member_set_labels(own, m->cfg.labels, m->cfg.n_labels, err);
+    if (status == SL_OK && known) settle_own(m, known);
     return status;
 }
 
@@ -286,6 +321,7 @@ static sl_status start(struct membership *m, struct sl_err *err)
     if (status == SL_OK) status = membership_look_around(m, err);
     if (status != SL_OK || !m->identity->is_gateway) return status;
     status = membership_admin_start(m, err);
+    if (status == SL_OK) status = membership_renew_start(m, err);
     return status == SL_OK ? membership_join_start(m, err) : status;
 }
 
@@ -298,6 +334,7 @@ sl_status membership_create(const struct membership_cfg *cfg, struct membership 
     m->cfg.on_removed = NULL; /* while it starts, the status says it */
     m->changed_task = (struct loop_task){.fn = follow_changes, .ctx = m};
     m->hello_at_ns = INT64_MAX;
+    m->heard_ns = loop_now_ns(cfg->loop);
     sl_status status = start(m, err);
     if (status != SL_OK) {
         membership_destroy(m);
@@ -315,6 +352,7 @@ void membership_destroy(struct membership *m)
     if (!m) return;
     loop_timer_destroy(m->tick);
     membership_hello_stop(m);
+    membership_renew_stop(m);
     if (m->registry) registry_listen(m->registry, NULL, NULL);
     if (m->worker && m->n_unsaved) (void)!membership_save(m, NULL, NULL);
     db_worker_destroy(m->worker); /* its answers end exchanges of the port */
@@ -369,6 +407,7 @@ void membership_entry(const struct membership *membership, struct member *out)
     memcpy(out->addresses, own->addresses, sizeof out->addresses);
     memcpy(out->bus, own->bus, sizeof out->bus);
     memcpy(out->routes, own->routes, sizeof out->routes);
+    if (out->duty == NODE_DRAINING && out->version == membership->undrains) out->duty = NODE_OPEN;
     if (membership->own_name) memcpy(out->name, own->name, sizeof out->name);
     if (membership->own_labels) memcpy(out->labels, own->labels, sizeof out->labels);
 }

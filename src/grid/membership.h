@@ -6,6 +6,7 @@
  *   membership_bus.c    the nats-server, who may connect to it, where the bus connects to
  *   membership_hello.c  what this machine says of itself, and to whom
  *   membership_join.c   a gateway's side of joining: /grid/v1/ca, join, hello
+ *   membership_renew.c  certificates that get a new term: /grid/v1/renew
  *   membership_admin.c  tokens, changes and removals
  *
  * Floor: grid.  Thread: the loop's.  Allocates: all its parts, at creation.
@@ -40,6 +41,7 @@ struct membership_cfg {
     const char *const *bus_urls; /* of a NATS that runs already; none: the gateways' own */
     size_t n_bus_urls;
     const char *bus_creds, *bus_user, *bus_password, *bus_ca; /* for it; NULL: none */
+    int64_t certificate_s; /* how long those it signs are valid; 0: as pki.h says (for tests) */
     /* Something in the registry has changed; at the end of the turn. NULL is fine, as below. */
     void (*on_change)(void *ctx);
     void (*on_bus)(void *ctx, bool connected); /* it came or went */
@@ -62,6 +64,7 @@ SL_CHECK sl_status membership_create(const struct membership_cfg *cfg, struct me
 void membership_destroy(struct membership *membership);
 
 const char *membership_self(const struct membership *membership); /* its id */
+/* What it has, borrowed: as long as the membership lives. */
 bool membership_is_gateway(const struct membership *membership);
 const struct identity *membership_identity(const struct membership *membership);
 const struct registry *membership_registry(const struct membership *membership);
@@ -71,8 +74,9 @@ struct grid_port *membership_port(struct membership *membership);
 void membership_entry(const struct membership *membership, struct member *out);
 
 /* Appends the text of a token: for the gateway's first start, before the loop runs. Blocks. */
-SL_CHECK sl_status membership_first_token(struct membership *membership, int64_t ttl_ms,
-                                          int64_t n_uses, struct sl_buf *out, struct sl_err *err);
+SL_CHECK sl_status membership_first_token(struct membership *membership,
+                                          const struct token_terms *terms, struct sl_buf *out,
+                                          struct sl_err *err);
 
 /* --- what administrators do, at a gateway; answers come from the loop, once stored --- */
 
@@ -86,8 +90,9 @@ typedef void (*membership_token_fn)(void *ctx, const struct sl_err *err, const c
 typedef void (*membership_done_fn)(void *ctx, const struct sl_err *err);
 
 /* Each as token.h; err->status is OK or says why not. BUSY, NOMEM: fn is not called. */
-SL_CHECK sl_status membership_token_make(struct membership *membership, int64_t ttl_ms,
-                                         int64_t n_uses, membership_token_fn fn, void *ctx);
+SL_CHECK sl_status membership_token_make(struct membership *membership,
+                                         const struct token_terms *terms, membership_token_fn fn,
+                                         void *ctx);
 SL_CHECK sl_status membership_token_list(struct membership *membership, membership_token_fn fn,
                                          void *ctx);
 SL_CHECK sl_status membership_token_revoke(struct membership *membership, const char *id,

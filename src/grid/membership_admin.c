@@ -59,7 +59,7 @@ bool membership_is_admin(const struct membership *m, const char *credential)
 
 struct token_job {
     struct membership *m;
-    int64_t ttl_ms, n_uses;
+    struct token_terms terms;
     char id[TOKEN_ID_CHARS + 1];
     struct token_text token;
     struct token_row *rows;
@@ -78,7 +78,7 @@ static void free_token_job(struct token_job *job)
 static sl_status run_make(void *arg, struct db *db, struct sl_err *err)
 {
     struct token_job *job = arg;
-    return token_make(db, job->ttl_ms, job->n_uses, sl_unix_time_ms(), &job->token, job->rows, err);
+    return token_make(db, &job->terms, sl_unix_time_ms(), &job->token, job->rows, err);
 }
 
 static sl_status run_list(void *arg, struct db *db, struct sl_err *err)
@@ -135,13 +135,12 @@ static struct token_job *new_job(struct membership *m, membership_token_fn fn, v
     return job;
 }
 
-sl_status membership_token_make(struct membership *membership, int64_t ttl_ms, int64_t n_uses,
+sl_status membership_token_make(struct membership *membership, const struct token_terms *terms,
                                 membership_token_fn fn, void *ctx)
 {
     struct token_job *job = new_job(membership, fn, ctx);
     if (!job) return SL_NOMEM;
-    job->ttl_ms = ttl_ms;
-    job->n_uses = n_uses;
+    job->terms = *terms;
     job->rows = sl_calloc(1, sizeof *job->rows);
     job->n_rows = 1;
     if (job->rows) return submit(membership, job, run_make);
@@ -164,7 +163,7 @@ sl_status membership_token_revoke(struct membership *membership, const char *id,
     return submit(membership, job, run_revoke);
 }
 
-sl_status membership_first_token(struct membership *membership, int64_t ttl_ms, int64_t n_uses,
+sl_status membership_first_token(struct membership *membership, const struct token_terms *terms,
                                  struct sl_buf *out, struct sl_err *err)
 {
     char path[IDENTITY_PATH_SIZE];
@@ -173,8 +172,7 @@ sl_status membership_first_token(struct membership *membership, int64_t ttl_ms, 
     struct db *db = NULL;
     snprintf(path, sizeof path, "%s/state.db", membership->cfg.home);
     sl_status status = db_open(path, NULL, &db, err);
-    if (status == SL_OK)
-        status = token_make(db, ttl_ms, n_uses, sl_unix_time_ms(), &token, &row, err);
+    if (status == SL_OK) status = token_make(db, terms, sl_unix_time_ms(), &token, &row, err);
     db_close(db);
     if (status == SL_OK) status = write_text(membership, &token, out, err);
     explicit_bzero(&token, sizeof token);

@@ -14,6 +14,7 @@
 #define RETRY_LAST_NS INT64_C(30000000000)
 #define GONE_AGAIN_NS INT64_C(15000000000) /* while the bus stays away */
 #define BODY_BYTES_MAX (64u << 10)
+#define ASKED_MAX 2 /* a hello and a renewal */
 
 struct hello {
     struct membership *m;
@@ -33,6 +34,7 @@ static sl_status write_body(const struct membership *m, struct sl_buf *out)
     char label[GRID_LABEL_MAX];
     sl_json_begin(&json, out, false);
     sl_json_object(&json);
+    if (m->undrains) sl_json_kv_int(&json, "undrains", (int64_t)m->undrains);
     if (m->own_name) sl_json_kv_str(&json, "name", own->name);
     if (m->own_labels) {
         sl_json_key(&json, "labels");
@@ -135,6 +137,12 @@ static void run_hello(void *arg)
         sl_log(SL_LOG_ERROR, "grid", "an answer of a gateway was lost: the loop is full");
 }
 
+sl_status membership_ask(struct membership *m, void (*fn)(void *arg), void *arg)
+{
+    sl_status status = m->asker ? SL_OK : sl_pool_create(1, ASKED_MAX, &m->asker);
+    return status == SL_OK ? sl_pool_submit(m->asker, fn, arg) : status;
+}
+
 static void say_hello(struct membership *m)
 {
     struct hello *hello = sl_calloc(1, sizeof *hello);
@@ -144,8 +152,7 @@ static void say_hello(struct membership *m)
     sl_buf_init(&hello->answer, GRID_HTTP_ANSWER_BYTES_MAX);
     hello->n_peers = join_peers(m->registry, m->identity->id, hello->peers);
     sl_status status = hello->n_peers ? write_body(m, &hello->body) : SL_NOT_FOUND;
-    if (status == SL_OK && !m->asker) status = sl_pool_create(1, 1, &m->asker);
-    if (status == SL_OK) status = sl_pool_submit(m->asker, run_hello, hello);
+    if (status == SL_OK) status = membership_ask(m, run_hello, hello);
     if (status == SL_OK) {
         m->hello = hello;
         return;

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 struct hello;
+struct renewal;
 
 struct membership {
     struct membership_cfg cfg;
@@ -33,6 +34,9 @@ struct membership {
     struct member own; /* what this machine says of itself: name, labels, addresses, bus, routes */
     bool own_labels;   /* own.labels were given, own.name likewise */
     bool own_name;
+    /* The version of its entry by which it was drained before it started: it is open again. 0:
+     * none. A later drain has another version. */
+    uint64_t undrains;
     int64_t addresses_at_ns; /* when they are looked at next */
     /* the bus */
     struct nats_server *nats; /* of a gateway, unless cfg.bus_urls */
@@ -40,12 +44,16 @@ struct membership {
     struct bus_subscription *heard;
     char urls[BUS_URLS_MAX * GRID_ADDRESS_SIZE]; /* as bus_set_urls got them last */
     bool connected;
+    int64_t heard_ns; /* of another gateway's registry */
     /* hello */
     struct sl_pool *asker;
     struct hello *hello; /* under way; NULL: none */
     atomic_bool stopping;
     int64_t hello_at_ns; /* INT64_MAX: nothing to say */
     int64_t hello_wait_ns;
+    /* renewal */
+    struct renewal *renewal; /* under way; NULL: none */
+    int64_t renew_at_s;      /* Unix time; 0: not looked at yet */
     /* joining and administration, at gateways */
     struct token_guard guard;
     char admin[MEMBERSHIP_ADMIN_CHARS + 1];
@@ -80,6 +88,14 @@ SL_CHECK sl_status membership_look_around(struct membership *m, struct sl_err *e
 void membership_hello_in(struct membership *m, int64_t in_ns);
 void membership_hello_tick(struct membership *m, int64_t now_ns);
 void membership_hello_stop(struct membership *m); /* waits for one under way */
+/* Has fn(arg) run on the thread that asks gateways. BUSY, NOMEM, UNAVAILABLE. */
+SL_CHECK sl_status membership_ask(struct membership *m, void (*fn)(void *arg), void *arg);
+
+/* --- membership_renew.c --- */
+
+SL_CHECK sl_status membership_renew_start(struct membership *m, struct sl_err *err);
+void membership_renew_tick(struct membership *m);
+void membership_renew_stop(struct membership *m); /* after membership_hello_stop */
 
 /* --- membership_join.c, membership_admin.c --- */
 

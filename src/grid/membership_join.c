@@ -18,14 +18,14 @@ struct joining {
     struct membership *m;
     struct http_exchange *x;
     struct member member;
-    char token[TOKEN_ID_CHARS + 1], secret[TOKEN_SECRET_CHARS + 1];
+    struct token_text shown;      /* id and secret only */
     char host[GRID_ADDRESS_SIZE]; /* where it comes from */
     struct sl_buf chain;
 };
 
 static void free_joining(struct joining *j)
 {
-    explicit_bzero(j->secret, sizeof j->secret);
+    explicit_bzero(&j->shown, sizeof j->shown);
     sl_buf_done(&j->chain);
     sl_free(j);
 }
@@ -104,7 +104,7 @@ static void redeemed(void *arg, sl_status status, const struct sl_err *err)
 static sl_status redeem(void *arg, struct db *db, struct sl_err *err)
 {
     struct joining *j = arg;
-    return token_redeem(db, j->token, j->secret, sl_unix_time_ms(), err);
+    return token_redeem(db, &j->shown, j->member.is_gateway, sl_unix_time_ms(), err);
 }
 
 /* *out has one text more than it can hold when there are too many: that is an error then. */
@@ -133,7 +133,8 @@ static sl_status certify(struct joining *j, const char *csr, struct sl_err *err)
                               .chain = identity->chain.data,
                               .csr = csr,
                               .gateway = j->member.is_gateway,
-                              .now_s = sl_unix_time_ms() / 1000};
+                              .now_s = sl_unix_time_ms() / 1000,
+                              .valid_s = j->m->cfg.certificate_s};
     sl_status status = pki_issue(&issue, &j->chain, err);
     if (status == SL_OK)
         status = pki_chain_check(j->chain.data, identity->root.data, issue.now_s, &peer, err);
@@ -159,8 +160,8 @@ static sl_status take_request(struct joining *j, const struct sl_json_value *roo
     const char *csr = sl_json_to_str(sl_json_get(root, "csr"), "", NULL);
     const char *name = sl_json_to_str(sl_json_get(root, "name"), "", NULL);
     j->member.is_gateway = sl_json_to_bool(sl_json_get(root, "gateway"), false);
-    if (!take_word(sl_json_get(root, "token"), j->token, sizeof j->token) ||
-        !take_word(sl_json_get(root, "secret"), j->secret, sizeof j->secret))
+    if (!take_word(sl_json_get(root, "token"), j->shown.id, sizeof j->shown.id) ||
+        !take_word(sl_json_get(root, "secret"), j->shown.secret, sizeof j->shown.secret))
         return sl_err_set(err, SL_INVALID, "token and secret are needed");
     sl_status status = member_set_name(&j->member, name, err);
     if (status == SL_OK) status = take_labels(&j->member, root, err);
@@ -251,6 +252,9 @@ static sl_status take_hello(const struct sl_json_value *root, struct member *mem
         ok = ok && take_text(root, "bus", member->bus, sizeof member->bus) &&
              take_text(root, "routes", member->routes, sizeof member->routes);
     if (!ok) return sl_err_set(err, SL_INVALID, "an address is too long");
+    int64_t undrains = sl_json_to_int(sl_json_get(root, "undrains"), 0);
+    if (member->duty == NODE_DRAINING && undrains > 0 && (uint64_t)undrains == member->version)
+        member->duty = NODE_OPEN;
     sl_status status = name ? member_set_name(member, name, err) : SL_OK;
     if (status == SL_OK && sl_json_get(root, "labels")) status = take_labels(member, root, err);
     return status;

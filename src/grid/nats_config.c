@@ -77,8 +77,10 @@ static void put_user(struct writer *to, const struct nats_member *member)
     put(to, "  { user: \"%s" PKI_DNS_SUFFIX "\", permissions: {\n", id);
     put(to, "    publish: { allow: [\"sl.answer.*.%s\", \"sl.report.%s\", \"sl.ping.*.%s\"", id, id,
         id);
+    put(to, ", \"sl.stage.*.%s\"", id);
     if (member->gateway) put(to, ", \"sl.run.*.%s\", \"sl.registry.%s\"", id, id);
     put(to, "] }\n    subscribe: { allow: [\"sl.run.%s.*\", \"sl.ping.%s.*\"", id, id);
+    put(to, ", \"sl.stage.%s.*\"", id);
     if (member->gateway) put(to, ", \"sl.answer.%s.*\"", id);
     put(to, ", \"sl.report.*\", \"sl.registry.*\"] } } }\n");
 }

@@ -19,6 +19,7 @@ struct nats_log {
     char line[NATS_LOG_LINE_MAX];
 };
 
+/* Opens the file to append; where that fails, lines are told and not written. */
 void nats_log_init(struct nats_log *log, const char *path,
                    void (*on_line)(void *ctx, const char *line), void *ctx);
 void nats_log_done(struct nats_log *log);

@@ -107,6 +107,11 @@ sl_status nats_server_set_access(struct nats_server *server, const struct nats_a
     return status;
 }
 
+void nats_server_renewed(struct nats_server *server)
+{
+    reload(server);
+}
+
 /* --- the child's life --- */
 
 static void tell(struct nats_server *server, bool running)

@@ -62,4 +62,6 @@ void nats_server_destroy(struct nats_server *server);
  * old configuration stays in use. */
 SL_CHECK sl_status nats_server_set_access(struct nats_server *server,
                                           const struct nats_access *access, struct sl_err *err);
+/* The files of the certificate have changed: the child reads them. */
+void nats_server_renewed(struct nats_server *server);
 void nats_server_stats(const struct nats_server *server, struct nats_server_stats *out);

@@ -213,6 +213,11 @@ fail:
     return status;
 }
 
+const struct node_cfg *node_config(const struct node *node)
+{
+    return &node->cfg;
+}
+
 void node_destroy(struct node *node)
 {
     if (!node) return;
@@ -353,6 +358,9 @@ static void fill_model(struct node *node, const struct node_entry *entry, struct
         .format = strcmp(entry->kind, "llm") ? entry->kind : "gguf",
         .processing = entry->processing,
         .options = entry->options,
+        .part = entry->part != NULL,
+        .split = entry->split,
+        .hops = entry->has_hops ? entry->hops : NULL,
     };
     if (entry->worker && worker_ready(entry->worker)) out->stats = *worker_stats(entry->worker);
 }
@@ -384,8 +392,9 @@ void node_stats_get(const struct node *node, struct node_stats *out)
     *out = node->stats;
     for (int i = 0; i < SCHED_CLASS_COUNT; i++) out->n_waiting[i] = totals.n_waiting[i];
     out->n_running = totals.n_running;
-    out->memory_bytes = totals.budget_bytes;
-    out->memory_used_bytes = totals.used_bytes;
+    out->memory_bytes = node->cfg.memory_bytes;
+    out->memory_used_bytes = totals.used_bytes + node->charged_bytes;
+    out->charged_bytes = node->charged_bytes;
     out->n_expired = totals.n_expired;
     out->n_replayed = totals.n_redispatched;
     out->n_crashes = totals.n_worker_deaths;
@@ -411,6 +420,7 @@ sl_status node_stop(struct node *node, const char *model, struct sl_err *err)
         return sl_err_set(err, SL_NOT_FOUND, "model \"%s\" is not loaded", model);
     struct sched_event stop = {.kind = SCHED_STOP, .model = entry->index};
     node_step(node, &stop);
+    node_split_stop(entry);
     return SL_OK;
 }
 

@@ -21,12 +21,17 @@
 #include <stdint.h>
 
 struct grid_card;
+struct grid_hop;
+struct grid_sources;
+struct grid_split;
 struct loop;
 struct node;
 struct node_request;
 struct sampler_cfg;
 struct sl_json_value;
+struct stage_links;
 struct store;
+struct store_model;
 
 #define NODE_REQUEST_BYTES_MAX (64u << 20) /* prompt and generated ids: past any context of today */
 #define NODE_PROMPT_BYTES_MAX (16u << 20)  /* what a worker takes; four million token ids */
@@ -54,6 +59,7 @@ void node_cfg_default(struct node_cfg *cfg);
 
 /* NOMEM, INVALID, IO. */
 SL_CHECK sl_status node_create(const struct node_cfg *cfg, struct node **out, struct sl_err *err);
+const struct node_cfg *node_config(const struct node *node);
 /* Ends the workers (killed when they do not go in time) and forgets requests without calling
  * anyone. NULL is fine. */
 void node_destroy(struct node *node);
@@ -214,6 +220,9 @@ struct node_model {
     const char *options;    /* JSON object: how the engine runs it; NULL */
     /* In a grid: what a member's store says of it (grid_msg.h); NULL: nobody has told. */
     const struct grid_card *card;
+    bool part;                      /* node_take_part's: not all of its file is here */
+    const struct grid_split *split; /* it is stage 0 of this chain; NULL: it is whole */
+    const struct grid_hop *hops;    /* [split->n_stages], measured; NULL: not yet */
 };
 /* Calls fn for every model that was asked for since start. */
 void node_models(struct node *node, void (*fn)(void *ctx, const struct node_model *model),
@@ -230,7 +239,8 @@ void node_watch(struct node *node, void (*fn)(void *ctx), void *ctx);
 struct node_stats {
     uint64_t n_waiting[SCHED_CLASS_COUNT];
     uint64_t n_running;
-    uint64_t memory_bytes, memory_used_bytes; /* budget, and of it in use */
+    uint64_t memory_bytes, memory_used_bytes; /* budget, and of it in use, charges included */
+    uint64_t charged_bytes;                   /* of these: by node_charge */
     uint64_t n_submitted, n_done, n_failed, n_cancelled, n_replayed, n_expired, n_rejected;
     uint64_t n_crashes;
 };
@@ -242,3 +252,45 @@ SL_CHECK sl_status node_pin(struct node *node, const char *model, struct sl_err 
 SL_CHECK sl_status node_stop(struct node *node, const char *model, struct sl_err *err);
 /* Forgets what it knows of a model file that was replaced or removed; as node_stop. */
 void node_model_changed(struct node *node, const char *model);
+
+/* --- a model over several machines (docs/split.md) --- */
+
+/* Who carries the messages between stages; before the first node_pin_split. Borrowed; to be taken
+ * back (NULL) before it is destroyed: chains end with that. */
+void node_set_links(struct node *node, struct stage_links *links);
+struct stage_links *node_links(const struct node *node); /* or NULL */
+
+/* Loads the model as stage 0 of that chain and keeps it loaded; the split is copied. NULL: whole.
+ * sources (NULL: none are known): whom the other stages may ask for their layers, besides members
+ * of the chain; copied. They may not reach the head itself.
+ * The same split again, as grid_split_equal has it, changes nothing. Another one while it is loaded
+ * replaces it: what runs goes back to the queue and is replayed on the new chain. When the chain
+ * breaks it is tried once more as it was (a worker may only have crashed); if that fails, requests
+ * fail with UNAVAILABLE. INVALID: the split; UNSUPPORTED: no links, or not a GGUF file; as
+ * node_pin. */
+SL_CHECK sl_status node_pin_split(struct node *node, const char *model,
+                                  const struct grid_split *split,
+                                  const struct grid_sources *sources, struct sl_err *err);
+
+/* A model of which this machine has only what some of its layers need (fetch_part.h). */
+struct node_part {
+    const struct store_model *model; /* what members say of it; path: of the part */
+    int32_t first, last;             /* these layers, and what embeds before the first of all */
+    /* Nobody uses the file any more. From the loop, also from within calls of the node. */
+    void (*release)(void *ctx);
+    void *ctx;
+};
+
+/* The name means that model from now on: for node_pin_split with a stage 0 of these layers, and for
+ * nothing else. It is forgotten with its split, or by node_model_changed. A part that was given for
+ * it before is released. All but ctx is copied; on failure nothing is released. As node_pin. */
+SL_CHECK sl_status node_take_part(struct node *node, const struct node_part *part,
+                                  struct sl_err *err);
+/* Is there such a part, and enough of it for that split (NULL: never)? */
+bool node_has_part(struct node *node, const char *model, const struct grid_split *split);
+
+/* Takes bytes off the budget for something that is not a model of this node: a stage of another
+ * member's chain. Idle models give way. NOMEM, with the numbers: it does not fit beside what is in
+ * use. */
+SL_CHECK sl_status node_charge(struct node *node, uint64_t bytes, struct sl_err *err);
+void node_uncharge(struct node *node, uint64_t bytes); /* what was charged, or part of it */

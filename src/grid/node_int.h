@@ -2,6 +2,7 @@
  *   node.c          creation, the scheduler's steps and actions, queries
  *   node_models.c   names to models, workers and their callbacks
  *   node_requests.c one request: copying, dispatch, replay, events
+ *   node_split.c    models that are stage 0 of a chain, and what is charged for others' stages
  * Floor: grid.  Thread: the loop's. */
 #pragma once
 #include "base/arena.h"
@@ -10,6 +11,7 @@
 #include "base/strmap.h"
 #include "exec/llm/sampler.h"
 #include "exec/worker.h"
+#include "grid/chain.h"
 #include "grid/node.h"
 #include "grid/store.h"
 #include "net/loop.h"
@@ -44,6 +46,17 @@ struct node_entry {
     char last_error[SL_ERR_TEXT_MAX];
     struct node_request *running; /* on the worker; doubly linked */
     size_t n_requests;            /* that point here */
+    struct grid_split *split;     /* as it was asked for; NULL: whole */
+    struct grid_sources *sources; /* of its split; NULL: none are known */
+    struct node_entry_part *part; /* what is here of its file; NULL: all */
+    struct chain *chain;          /* while a worker of a split model lives, until it breaks */
+    double followers_fraction;    /* of load_fraction's parts, as counted last */
+    bool split_ends;              /* with the worker: the model was stopped */
+    char broken[SL_ERR_TEXT_MAX]; /* why the chain broke under a worker that is yet to go; "" */
+    struct engine_stats measured; /* as of the last look at the hops */
+    int64_t measured_ns;
+    bool has_hops;
+    struct grid_hop hops[GRID_STAGES_MAX];
 };
 
 struct node_name {
@@ -100,6 +113,8 @@ struct node {
     struct sl_strmap name_index; /* text to its place in names */
     struct sl_idmap requests;
     uint64_t id_last;
+    struct stage_links *links;   /* NULL: models run whole */
+    uint64_t charged_bytes;      /* off cfg.memory_bytes, by node_charge */
     void (*on_model)(void *ctx); /* node_watch's */
     void *on_model_ctx;
     struct node_stats stats;
@@ -118,10 +133,21 @@ SL_CHECK sl_status node_reserve(struct node *node);
 SL_CHECK sl_status node_entry_of(struct node *node, const char *name, bool any_path,
                                  struct node_entry **out, struct sl_err *err);
 struct node_entry *node_entry_known(struct node *node, const char *name); /* NULL: unknown */
+/* A new entry of that model; the store need not know it. As node_entry_of. */
+SL_CHECK sl_status node_entry_make(struct node *node, const struct store_model *model,
+                                   const char *kind, struct node_entry **out, struct sl_err *err);
 void node_entry_remove(struct node_entry *entry);  /* no more requests; unloads */
 void node_entry_free(struct node_entry *entry);    /* kills its worker; NULL is fine */
 void node_entry_release(struct node_entry *entry); /* frees a removed one that nobody needs */
 void node_entry_spawn(struct node_entry *entry);
+/* Its worker and, where there is one, its chain are ready: requests may come. Nothing while one of
+ * them is not. */
+void node_entry_check_loaded(struct node_entry *entry);
+/* It cannot be loaded; its worker is to go. */
+void node_entry_refuse(struct node_entry *entry, const char *reason);
+/* What it will take, with the split that it has. */
+SL_CHECK sl_status node_entry_estimate(const struct node_entry *entry, uint64_t *out,
+                                       struct sl_err *err);
 void node_names_clear(struct node *node);
 
 /* --- node_requests.c --- */
@@ -139,3 +165,27 @@ void node_request_finish(struct node_request *request); /* NODE_LOAD: the model 
 void node_requests_events(struct node_entry *entry, const struct wire_event *events, size_t n);
 /* The worker is gone: nothing runs on it any more. */
 void node_requests_orphan(struct node_entry *entry);
+
+/* --- node_part.c --- */
+
+/* The model of that name of which only a part is here; NULL: none such. */
+struct node_entry *node_part_entry(struct node *node, const char *name);
+/* Is what is here of the file enough for that split (NULL: for the whole)? */
+bool node_part_fits(const struct node_entry *entry, const struct grid_split *split);
+void node_part_free(struct node_entry_part *part); /* tells its owner; NULL is fine */
+
+/* --- node_split.c --- */
+
+/* With the numbers that a split leaves open. Stages are borrowed. */
+struct grid_split node_split_resolve(const struct node *node, const struct grid_split *split);
+struct engine_split node_split_engine(const struct grid_split *resolved);
+/* Opens the chain of an entry that has a split; a failure is told by node_entry_refuse. */
+void node_split_open(struct node_entry *entry);
+/* The worker is gone: so is the chain. */
+void node_split_close(struct node_entry *entry);
+void node_split_free(struct node_entry *entry);
+void node_split_loading(struct node_entry *entry, double own_fraction);
+void node_split_frame(struct node_entry *entry, int32_t to, const void *bytes, size_t n);
+void node_split_measure(struct node_entry *entry, const struct engine_stats *stats);
+/* node_stop: a split that was planned is not kept for the next load. */
+void node_split_stop(struct node_entry *entry);

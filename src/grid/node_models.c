@@ -76,6 +76,8 @@ void node_entry_free(struct node_entry *entry)
     if (!entry) return;
     struct node *node = entry->node;
     worker_destroy(entry->worker);
+    node_split_free(entry);
+    node_part_free(entry->part);
     /* Names that lead here would dangle: the map cannot lose single keys, so all are forgotten. */
     node_names_clear(node);
     node->entries[entry->index] = NULL;
@@ -150,7 +152,7 @@ static void llm_cfg_of(const struct node *node, struct llm_engine_cfg *cfg)
     cfg->no_prefix_cache = node->cfg.no_prefix_cache;
 }
 
-static sl_status estimate_bytes(const struct node_entry *entry, uint64_t *out, struct sl_err *err)
+sl_status node_entry_estimate(const struct node_entry *entry, uint64_t *out, struct sl_err *err)
 {
     struct llm_engine_estimate estimate;
     struct llm_engine_cfg cfg;
@@ -163,6 +165,13 @@ static sl_status estimate_bytes(const struct node_entry *entry, uint64_t *out, s
         return SL_OK;
     }
     llm_cfg_of(entry->node, &cfg);
+    if (entry->split) {
+        const struct grid_split split = node_split_resolve(entry->node, entry->split);
+        cfg.n_ctx = split.n_ctx;
+        cfg.n_seqs_max = split.n_seqs;
+        cfg.n_batch = split.n_batch;
+        cfg.split = node_split_engine(&split);
+    }
     sl_status status = llm_engine_estimate(entry->path, &cfg, &estimate, err);
     if (status == SL_OK) *out = estimate.weight_bytes + estimate.kv_bytes + estimate.compute_bytes;
     return status;
@@ -172,7 +181,7 @@ static sl_status add_to_sched(struct node_entry *entry, struct sl_err *err)
 {
     struct node *node = entry->node;
     struct sched_event event = {.kind = SCHED_MODEL_ADD, .model = entry->index};
-    sl_status status = estimate_bytes(entry, &event.model_add.estimate_bytes, err);
+    sl_status status = node_entry_estimate(entry, &event.model_add.estimate_bytes, err);
     if (status != SL_OK) return status;
     event.model_add.n_slots =
         node->cfg.n_seqs_max > 0 ? (uint32_t)node->cfg.n_seqs_max : SEQS_DEFAULT;
@@ -187,8 +196,8 @@ static bool keep_text(const char *text, char **out)
     return !text || *out;
 }
 
-static sl_status entry_create(struct node *node, const struct store_model *model, const char *kind,
-                              struct node_entry **out, struct sl_err *err)
+sl_status node_entry_make(struct node *node, const struct store_model *model, const char *kind,
+                          struct node_entry **out, struct sl_err *err)
 {
     uint32_t index = 0;
     sl_status status = take_place(node, &index, err);
@@ -243,7 +252,7 @@ static sl_status echo_entry(struct node *node, const char *name, struct node_ent
     strcpy(model.name, name);
     snprintf(model.path, sizeof model.path, "%s", name);
     *out = entry_of_model(node, &model);
-    sl_status status = *out ? SL_OK : entry_create(node, &model, "echo", out, err);
+    sl_status status = *out ? SL_OK : node_entry_make(node, &model, "echo", out, err);
     if (status == SL_OK) name_put(node, name, *out);
     return status;
 }
@@ -300,7 +309,7 @@ sl_status node_entry_of(struct node *node, const char *name, bool any_path, stru
         return SL_OK;
     }
     if (!strncmp(name, ECHO_PREFIX, strlen(ECHO_PREFIX))) return echo_entry(node, name, out, err);
-    if (!any_path && (*out = local_entry(node, name))) {
+    if ((*out = node_part_entry(node, name)) || (!any_path && (*out = local_entry(node, name)))) {
         name_put(node, name, *out);
         return SL_OK;
     }
@@ -318,7 +327,7 @@ sl_status node_entry_of(struct node *node, const char *name, bool any_path, stru
     }
     *out = status == SL_OK ? entry_of_model(node, &model) : NULL;
     const char *kind = strcmp(model.details.format, "onnx") ? "llm" : "onnx";
-    if (status == SL_OK && !*out) status = entry_create(node, &model, kind, out, err);
+    if (status == SL_OK && !*out) status = node_entry_make(node, &model, kind, out, err);
     if (status == SL_OK) name_put(node, name, *out);
     if (status == SL_OK && model.local) name_put(node, model.name, *out);
     store_model_done(&model);
@@ -340,7 +349,11 @@ static void set_error(struct node_entry *entry, const char *text)
 
 static void on_loading(void *ctx, double fraction)
 {
-    ((struct node_entry *)ctx)->load_fraction = fraction;
+    struct node_entry *entry = ctx;
+    if (entry->split)
+        node_split_loading(entry, fraction);
+    else
+        entry->load_fraction = fraction;
 }
 
 static const char *keep(const char *s, bool *ok)
@@ -411,9 +424,10 @@ static void tell_watcher(const struct node *node)
     if (node->on_model) node->on_model(node->on_model_ctx);
 }
 
-static void on_loaded(void *ctx, const struct wire_loaded *loaded)
+void node_entry_check_loaded(struct node_entry *entry)
 {
-    struct node_entry *entry = ctx;
+    const struct wire_loaded *loaded = entry->worker ? worker_loaded(entry->worker) : NULL;
+    if (!loaded || (entry->split && !(entry->chain && chain_is_ready(entry->chain)))) return;
     struct sched_event event = {.kind = SCHED_LOADED, .model = entry->index};
     keep_info(entry, &loaded->info);
     entry->traits = loaded->traits;
@@ -428,19 +442,39 @@ static void on_loaded(void *ctx, const struct wire_loaded *loaded)
     tell_watcher(entry->node);
 }
 
+static void on_loaded(void *ctx, const struct wire_loaded *loaded)
+{
+    (void)loaded; /* the worker keeps it */
+    node_entry_check_loaded(ctx);
+}
+
+void node_entry_refuse(struct node_entry *entry, const char *reason)
+{
+    set_error(entry, reason);
+    sl_log(SL_LOG_WARN, "node", "%s: not loaded: %s", entry->name, reason);
+    tell_sched(entry, SCHED_LOAD_FAILED, reason);
+    tell_watcher(entry->node);
+}
+
 static void on_load_failed(void *ctx, sl_status status, const char *message)
 {
-    struct node_entry *entry = ctx;
     (void)status;
-    set_error(entry, message);
-    sl_log(SL_LOG_WARN, "node", "%s: not loaded: %s", entry->name, message);
-    tell_sched(entry, SCHED_LOAD_FAILED, message);
-    tell_watcher(entry->node);
+    node_entry_refuse(ctx, message);
 }
 
 static void on_events(void *ctx, const struct wire_event *events, size_t n)
 {
     node_requests_events(ctx, events, n);
+}
+
+static void on_stats(void *ctx, const struct engine_stats *stats)
+{
+    node_split_measure(ctx, stats);
+}
+
+static void on_frame(void *ctx, int32_t to, const void *bytes, size_t n)
+{
+    node_split_frame(ctx, to, bytes, n);
 }
 
 static void on_log(void *ctx, const char *line)
@@ -451,21 +485,49 @@ static void on_log(void *ctx, const char *line)
 static void on_exit_of_worker(void *ctx, const struct worker_exit *how)
 {
     struct node_entry *entry = ctx;
-    bool asked = how->end == WORKER_END_UNLOADED || how->end == WORKER_END_KILLED ||
-                 how->end == WORKER_END_LOAD_FAILED;
+    bool broken = *entry->broken;
+    bool asked = !broken && (how->end == WORKER_END_UNLOADED || how->end == WORKER_END_KILLED ||
+                             how->end == WORKER_END_LOAD_FAILED);
+    char reason[SL_ERR_TEXT_MAX];
+    snprintf(reason, sizeof reason, "%.511s", broken ? entry->broken : how->reason);
     worker_destroy(entry->worker);
     entry->worker = NULL;
     entry->load_fraction = 0;
+    node_split_close(entry);
     node_requests_orphan(entry);
     if (!asked) {
         entry->n_crashes++;
-        set_error(entry, how->reason);
-        sl_log(SL_LOG_WARN, "node", "%s: worker %s: %s", entry->name, worker_end_name(how->end),
-               how->reason);
+        set_error(entry, reason);
+        sl_log(SL_LOG_WARN, "node", "%s: %s %s: %s", entry->name, broken ? "chain" : "worker",
+               broken ? "broken" : worker_end_name(how->end), reason);
     }
-    tell_sched(entry, asked ? SCHED_WORKER_EXITED : SCHED_WORKER_DIED, how->reason);
+    tell_sched(entry, asked ? SCHED_WORKER_EXITED : SCHED_WORKER_DIED, reason);
     loop_queue_task(entry->node->cfg.loop, &entry->node->work);
     tell_watcher(entry->node);
+}
+
+/* What the node's configuration, and the split where there is one, make of an engine. */
+static struct engine_load load_of(const struct node_entry *entry)
+{
+    const struct node_cfg *cfg = &entry->node->cfg;
+    struct engine_load load = {.kind = entry->kind,
+                               .path = entry->path,
+                               .n_threads = cfg->n_threads,
+                               .n_ctx = cfg->n_ctx,
+                               .n_seqs_max = cfg->n_seqs_max,
+                               .gpu_layers = cfg->gpu_layers,
+                               .kv_type = cfg->kv_type,
+                               .kv_bytes_max = cfg->kv_bytes_max,
+                               .kv_contexts = cfg->kv_contexts,
+                               .no_prefix_cache = cfg->no_prefix_cache,
+                               .options = entry->options};
+    if (!entry->split) return load;
+    const struct grid_split split = node_split_resolve(entry->node, entry->split);
+    load.n_ctx = split.n_ctx;
+    load.n_seqs_max = split.n_seqs;
+    load.n_batch = split.n_batch;
+    load.split = node_split_engine(&split);
+    return load;
 }
 
 void node_entry_spawn(struct node_entry *entry)
@@ -475,32 +537,29 @@ void node_entry_spawn(struct node_entry *entry)
         .on_loaded = on_loaded,
         .on_load_failed = on_load_failed,
         .on_events = on_events,
+        .on_stats = on_stats,
         .on_log = on_log,
+        .on_frame = on_frame,
         .on_exit = on_exit_of_worker,
     };
     const struct node_cfg *cfg = &entry->node->cfg;
-    struct worker_cfg spawn = {
+    const struct worker_cfg spawn = {
         .exe = cfg->worker_binary,
         .watchdog_ms = cfg->watchdog_ms,
-        .load = {.engine = {.kind = entry->kind,
-                            .path = entry->path,
-                            .n_threads = cfg->n_threads,
-                            .n_ctx = cfg->n_ctx,
-                            .n_seqs_max = cfg->n_seqs_max,
-                            .gpu_layers = cfg->gpu_layers,
-                            .kv_type = cfg->kv_type,
-                            .kv_bytes_max = cfg->kv_bytes_max,
-                            .kv_contexts = cfg->kv_contexts,
-                            .no_prefix_cache = cfg->no_prefix_cache,
-                            .options = entry->options},
+        .load = {.engine = load_of(entry),
                  .title = entry->name,
                  .chat_template = entry->chat_template},
     };
     struct sl_err err = SL_ERR_INIT;
-    sl_status status = worker_spawn(cfg->loop, &spawn, &callbacks, entry, &entry->worker, &err);
+    sl_status status =
+        node_part_fits(entry, entry->split)
+            ? worker_spawn(cfg->loop, &spawn, &callbacks, entry, &entry->worker, &err)
+            : sl_err_set(&err, SL_UNSUPPORTED, "only some of its layers are here");
     if (status == SL_OK) {
-        sl_log(SL_LOG_INFO, "node", "%s: loading", entry->name);
+        sl_log(SL_LOG_INFO, "node", "%s: loading%s", entry->name,
+               entry->split ? " the first of its stages" : "");
         tell_sched(entry, SCHED_WORKER_STARTED, NULL);
+        if (entry->split) node_split_open(entry);
         return;
     }
     set_error(entry, err.text);

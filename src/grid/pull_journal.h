@@ -55,6 +55,7 @@ SL_CHECK sl_status pull_journal_clear(struct pull_journal *journal, const struct
 SL_CHECK sl_status pull_journal_add(struct pull_journal *journal, uint32_t chunk,
                                     struct sl_err *err);
 
+/* Where a chunk lies in the file: [begin, end). */
 uint64_t pull_chunk_begin(const struct pull_journal *journal, uint32_t chunk);
 uint64_t pull_chunk_end(const struct pull_journal *journal, uint32_t chunk);
 /* The first chunk from `from` on in that state; n_chunks: none. */

@@ -101,23 +101,38 @@ sl_status registry_merge(struct registry *registry, const struct member *member,
     sl_status status = member_check(member, err);
     if (status != SL_OK) return status;
     const struct member *known = registry_find(registry, member->id);
-    if (known && member_order(known, member) >= 0) return SL_OK;
-    status = take(registry, member, err);
+    struct member next = known ? *known : *member;
+    member_merge(&next, member);
+    if (known && member_equal(known, &next)) return SL_OK;
+    status = take(registry, &next, err);
     if (status == SL_OK && out_changed) *out_changed = true;
     return status;
+}
+
+/* The next version of a part, written by `origin`. */
+static void advance(uint64_t *version, char by[GRID_ID_SIZE], const char *origin)
+{
+    ++*version;
+    memset(by, 0, GRID_ID_SIZE);
+    strncpy(by, origin, GRID_ID_SIZE - 1);
 }
 
 sl_status registry_put(struct registry *registry, const struct member *member, const char *origin,
                        struct sl_err *err)
 {
+    static const struct member nobody;
     const struct member *known = registry_find(registry, member->id);
+    const struct member *before = known ? known : &nobody;
     struct member next = *member;
-    next.version = known ? known->version : 0;
-    if (known) memcpy(next.origin, known->origin, sizeof next.origin);
-    if (known && member_order(known, &next) == 0) return SL_OK;
-    next.version++;
-    memset(next.origin, 0, sizeof next.origin);
-    strncpy(next.origin, origin, sizeof next.origin - 1);
+    next.version = before->version;
+    next.place_version = before->place_version;
+    memcpy(next.origin, before->origin, sizeof next.origin);
+    memcpy(next.place_origin, before->place_origin, sizeof next.place_origin);
+    if (known && member_equal(known, &next)) return SL_OK;
+    bool same_place = member_same_place(before, &next);
+    if (!same_place) advance(&next.place_version, next.place_origin, origin);
+    if (same_place || !member_same_words(before, &next))
+        advance(&next.version, next.origin, origin);
     sl_status status = member_check(&next, err);
     return status == SL_OK ? take(registry, &next, err) : status;
 }

@@ -2,7 +2,7 @@
  * entry. Pure: what others say is merged, whatever the order, and what is decided here is put.
  * Floor: grid.  Thread: one.  Allocates: the table, an entry each.
  * Invariants: the table is the same on all machines that have merged the same entries (member.h);
- * an entry only ever moves forward in member_order; entries are sorted by id; those of removed
+ * a part of an entry only ever moves forward; entries are sorted by id; those of removed
  * members stay, so that an old message does not bring them back. */
 #pragma once
 #include "grid/member.h"
@@ -21,13 +21,13 @@ void registry_destroy(struct registry *registry); /* NULL is fine */
 /* One listener; NULL: none. */
 void registry_listen(struct registry *registry, registry_fn on_change, void *ctx);
 
-/* Takes over an entry that somebody else wrote, if it is later than the one known; *out_changed
- * (NULL is fine) says whether. INVALID (member_check), LIMIT, NOMEM. */
+/* Takes over what is later than known of an entry that somebody else wrote; *out_changed (NULL is
+ * fine) says whether anything was. INVALID (member_check), LIMIT, NOMEM. */
 SL_CHECK sl_status registry_merge(struct registry *registry, const struct member *member,
                                   bool *out_changed, struct sl_err *err);
 
-/* Writes an entry in the name of `origin`: its version becomes one more than the one known. With
- * the same contents as the one known nothing changes. As registry_merge. */
+/* Writes an entry in the name of `origin`: the version of the part that differs from the one known
+ * becomes one more. With the same contents as the one known nothing changes. As registry_merge. */
 SL_CHECK sl_status registry_put(struct registry *registry, const struct member *member,
                                 const char *origin, struct sl_err *err);
 

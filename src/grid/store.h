@@ -5,6 +5,8 @@
  *   HOME/models/shards/<64 hex>/...              the files of a model that has several, or whose
  *                                                names matter (ONNX), under the names it needs
  *   HOME/models/partial/                         what pulls have so far, see pull_journal.h
+ *   HOME/models/chunks/                          what blobs' pieces must be, see store_chunks.h
+ *   HOME/models/parts/                           parts of models, see store_parts.h
  *   HOME/models/lock                             flock: exclusive while names or blobs change
  *
  * Floor: grid.  Thread: a store has no mutable state of its own, so any thread may use it; calls
@@ -140,7 +142,8 @@ SL_CHECK sl_status store_cp(struct store *store, const char *from, const char *t
 SL_CHECK sl_status store_rm(struct store *store, const char *name, uint64_t *freed,
                             struct sl_err *err);
 
-/* Removes blobs without a name and the remains of pulls, but for those that are claimed now. */
+/* Removes blobs without a name, the remains of pulls and the parts of models that stages had, but
+ * for those that are claimed or in use now. */
 SL_CHECK sl_status store_sweep(struct store *store, uint64_t *freed, struct sl_err *err);
 
 /* What an import is told beside the path. All may be NULL, and a NULL in place of the struct is

@@ -3,8 +3,10 @@
  * too. */
 #include "base/mem.h"
 #include "grid/store_bundled.h"
+#include "grid/store_chunks.h"
 #include "grid/store_int.h"
 #include "grid/store_manifest.h"
+#include "grid/store_parts.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +56,7 @@ static sl_status remove_blob(const struct store *store, const char *digest, uint
             *freed += bytes;
         else if (errno != ENOENT)
             status = sl_err_errno(err, errno, "%s", path);
+        store_chunks_drop(store, digest);
     }
     store_unlock(&claim);
     return status;
@@ -215,6 +218,8 @@ static sl_status sweep_locked(struct sweep *sweep, struct sl_err *err)
     if (status == SL_OK) status = store_each_entry(dir, add_blob, sweep, err);
     if (status == SL_OK)
         status = store_collect(sweep->store, sweep->blobs, sweep->n, &sweep->freed, err);
+    if (status == SL_OK) status = store_chunks_sweep(sweep->store, err);
+    if (status == SL_OK) status = store_parts_sweep(sweep->store, &sweep->freed, err);
     if (status == SL_OK) status = store_path(dir, err, "%s/partial", root);
     return status == SL_OK ? store_each_entry(dir, sweep_partial, sweep, err) : status;
 }

@@ -6,6 +6,7 @@
 struct gguf_file;
 struct onnx_file;
 
+/* From a GGUF file that was opened: all of *out is set; what the file does not say is "" or 0. */
 void store_details_read(const struct gguf_file *file, struct store_details *out);
 
 /* config: path of the config.json that came with the model, which tells family ("model_type") and

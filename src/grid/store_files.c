@@ -150,15 +150,13 @@ static int flock_again(int fd, int how)
     return done;
 }
 
-sl_status store_lock(struct store_lock *lock, const char *path, bool wait, bool remove,
-                     struct sl_err *err)
+static sl_status lock_file(struct store_lock *lock, const char *path, int how, struct sl_err *err)
 {
-    lock->fd = -1;
-    sl_status status = store_path(lock->path, err, "%s", remove ? path : "");
+    sl_status status = SL_OK;
     for (int i = 0; i < LOCK_TRIES && status == SL_OK; i++) {
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
         if (fd < 0) return sl_err_errno(err, errno, "%s", path);
-        if (flock_again(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB) != 0)
+        if (flock_again(fd, how) != 0)
             status = errno == EWOULDBLOCK
                          ? sl_err_set(err, SL_BUSY, "%s: in use by another process", path)
                          : sl_err_errno(err, errno, "%s", path);
@@ -168,6 +166,22 @@ sl_status store_lock(struct store_lock *lock, const char *path, bool wait, bool 
         close(fd);
     }
     return status == SL_OK ? sl_err_set(err, SL_BUSY, "%s: cannot be locked", path) : status;
+}
+
+sl_status store_lock(struct store_lock *lock, const char *path, bool wait, bool remove,
+                     struct sl_err *err)
+{
+    lock->fd = -1;
+    sl_status status = store_path(lock->path, err, "%s", remove ? path : "");
+    if (status != SL_OK) return status;
+    return lock_file(lock, path, wait ? LOCK_EX : LOCK_EX | LOCK_NB, err);
+}
+
+sl_status store_lock_shared(struct store_lock *lock, const char *path, struct sl_err *err)
+{
+    lock->fd = -1;
+    lock->path[0] = '\0';
+    return lock_file(lock, path, LOCK_SH, err);
 }
 
 void store_unlock(struct store_lock *lock)

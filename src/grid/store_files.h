@@ -10,7 +10,7 @@
 
 #define STORE_DISK_RESERVE_BYTES (UINT64_C(64) << 20) /* left free for everybody else */
 
-/* An exclusive flock that goes with the process. */
+/* A flock that goes with the process. */
 struct store_lock {
     int fd;              /* -1: not held */
     char path[PATH_MAX]; /* removed at release; "": the file stays */
@@ -38,6 +38,8 @@ SL_CHECK sl_status store_write_file(const char *path, const void *bytes, size_t 
  * remove: the file goes away at release. */
 SL_CHECK sl_status store_lock(struct store_lock *lock, const char *path, bool wait, bool remove,
                               struct sl_err *err);
+/* Waits for a lock that others may have too, if nobody has it alone; the file stays. */
+SL_CHECK sl_status store_lock_shared(struct store_lock *lock, const char *path, struct sl_err *err);
 void store_unlock(struct store_lock *lock); /* fd -1 is fine */
 
 /* Makes `to` a file with the bytes of `from`: reflink, else hard link, else a copy. LIMIT: no room,

@@ -17,6 +17,7 @@ struct store {
 SL_CHECK sl_status store_lock_all(const struct store *store, struct store_lock *lock,
                                   struct sl_err *err);
 
+/* HOME/models/blobs/sha256-DIGEST, whether it is there or not. INVALID: too long. */
 SL_CHECK sl_status store_blob_path(const struct store *store, const char *digest,
                                    char out[PATH_MAX], struct sl_err *err);
 /* NOT_FOUND: no such blob; CORRUPT: it is no regular file, or its size is another. */

@@ -45,4 +45,5 @@ SL_CHECK sl_status store_model_add_layer(struct store_model *model, const struct
 SL_CHECK sl_status store_object_text(const char *text, size_t n, const char *what, char **out,
                                      struct sl_err *err);
 
+/* By its format; any other model is a GGUF one. */
 bool store_model_is_onnx(const struct store_model *model);

@@ -51,6 +51,7 @@ void telemetry_history_destroy(struct telemetry_history *history);           /* 
 void telemetry_history_add(struct telemetry_history *history,
                            const struct telemetry_sample *sample);
 
+/* Samples that it has, and when the first and the last of them were taken. */
 size_t telemetry_history_count(const struct telemetry_history *history);
 int64_t telemetry_history_oldest_ns(const struct telemetry_history *history); /* 0 when empty */
 int64_t telemetry_history_latest_ns(const struct telemetry_history *history); /* 0 when empty */

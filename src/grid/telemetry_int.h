@@ -70,6 +70,7 @@ struct telemetry_groups {
     struct telemetry_memory_group memory[TELEMETRY_GROUPS_MAX];
 };
 
+/* The control groups of this process; `root` is before /proc and /sys. None is no failure. */
 void telemetry_groups_open(struct telemetry_groups *groups, const char *root);
 void telemetry_groups_close(struct telemetry_groups *groups);
 /* Opens them anew when the process has moved. `text` is room to work in. */
@@ -91,6 +92,7 @@ struct telemetry_machine {
     uint64_t net_names, disk_names; /* hashes: who is counted */
 };
 
+/* Files that are not there are not told of. home: whose disk is looked at; NULL: none. */
 void telemetry_machine_open(struct telemetry_machine *machine, const char *root, const char *home);
 void telemetry_machine_close(struct telemetry_machine *machine);
 /* Fills what it knows of. seconds since the last reading; <= 0: rates stay unknown. */
@@ -113,6 +115,7 @@ struct telemetry_rapl {
     char problem[160];
 };
 
+/* All counters that can be read; `problem` says why there are none. */
 void telemetry_rapl_open(struct telemetry_rapl *rapl, const char *root);
 void telemetry_rapl_close(struct telemetry_rapl *rapl);
 /* Of all zones, or TELEMETRY_UNKNOWN. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define KEEP_MS (INT64_C(7) * 86400 * 1000) /* ended tokens are still listed so long */
-#define COLUMNS "id, created_ms, expires_ms, revoked_ms, n_uses, n_used"
+#define COLUMNS "id, created_ms, expires_ms, revoked_ms, n_uses, n_used, gateways"
 
 const char *token_state(const struct token_row *row, int64_t now_ms)
 {
@@ -43,8 +43,8 @@ static sl_status insert(struct db *db, const struct token_row *row,
                             TOKEN_COUNT_MAX);
     if (status != SL_OK) return status;
     status = db_prepare(db,
-                        "INSERT INTO tokens(id, hash, created_ms, expires_ms, n_uses)"
-                        " VALUES(?1, ?2, ?3, ?4, ?5)",
+                        "INSERT INTO tokens(id, hash, created_ms, expires_ms, n_uses, gateways)"
+                        " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
                         &stmt, err);
     if (status != SL_OK) return status;
     db_bind_text(stmt, 1, row->id);
@@ -52,6 +52,7 @@ static sl_status insert(struct db *db, const struct token_row *row,
     db_bind_int(stmt, 3, row->created_ms);
     db_bind_int(stmt, 4, row->expires_ms);
     db_bind_int(stmt, 5, row->n_uses);
+    db_bind_int(stmt, 6, row->gateways);
     status = db_run(stmt, err);
     db_finalize(stmt);
     return status;
@@ -68,16 +69,18 @@ static sl_status make_secret(struct token_text *out, unsigned char hash[SHA256_B
     return status == SL_OK ? SL_OK : sl_err_set(err, status, "hash the secret");
 }
 
-sl_status token_make(struct db *db, int64_t ttl_ms, int64_t n_uses, int64_t now_ms,
+sl_status token_make(struct db *db, const struct token_terms *terms, int64_t now_ms,
                      struct token_text *out, struct token_row *out_row, struct sl_err *err)
 {
     unsigned char hash[SHA256_BYTES];
-    if (ttl_ms < TOKEN_TTL_MIN_MS || ttl_ms > TOKEN_TTL_MAX_MS)
+    if (terms->ttl_ms < TOKEN_TTL_MIN_MS || terms->ttl_ms > TOKEN_TTL_MAX_MS)
         return sl_err_set(err, SL_INVALID, "a token lives between a second and 366 days");
-    if (n_uses < 1 || n_uses > TOKEN_USES_MAX)
+    if (terms->n_uses < 1 || terms->n_uses > TOKEN_USES_MAX)
         return sl_err_set(err, SL_INVALID, "a token has 1 to %d uses", TOKEN_USES_MAX);
-    *out_row =
-        (struct token_row){.created_ms = now_ms, .expires_ms = now_ms + ttl_ms, .n_uses = n_uses};
+    *out_row = (struct token_row){.created_ms = now_ms,
+                                  .expires_ms = now_ms + terms->ttl_ms,
+                                  .n_uses = terms->n_uses,
+                                  .gateways = terms->gateways};
     sl_status status = make_secret(out, hash, err);
     if (status == SL_OK) {
         memcpy(out_row->id, out->id, sizeof out->id);
@@ -104,7 +107,8 @@ static sl_status read_row(struct db_stmt *stmt, struct token_row *out, struct sl
                               .expires_ms = db_column_int(stmt, 2),
                               .revoked_ms = db_column_int(stmt, 3),
                               .n_uses = db_column_int(stmt, 4),
-                              .n_used = db_column_int(stmt, 5)};
+                              .n_used = db_column_int(stmt, 5),
+                              .gateways = db_column_int(stmt, 6) != 0};
     memcpy(out->id, id, sizeof out->id);
     return SL_OK;
 }
@@ -122,7 +126,7 @@ static sl_status find(struct db *db, const char *id, struct found *out, struct s
     status = db_step(stmt, &row, err);
     if (status == SL_OK && !row) status = SL_NOT_FOUND;
     if (status == SL_OK) status = read_row(stmt, &out->row, err);
-    const void *hash = status == SL_OK ? db_column_blob(stmt, 6, &n) : NULL;
+    const void *hash = status == SL_OK ? db_column_blob(stmt, 7, &n) : NULL;
     if (status == SL_OK && n != SHA256_BYTES)
         status = sl_err_set(err, SL_CORRUPT, "the row of token %s is damaged", id);
     if (status == SL_OK) memcpy(out->hash, hash, n);
@@ -143,33 +147,45 @@ static sl_status run_for_id(struct db *db, const char *sql, const char *id, int6
     return status;
 }
 
-static sl_status redeem(struct db *db, const char *id, const unsigned char hash[SHA256_BYTES],
-                        int64_t now_ms, struct sl_err *err)
+/* It is known, and so is its secret. */
+static sl_status check_found(const struct token_row *row, bool gateway, int64_t now_ms,
+                             struct sl_err *err)
 {
+    if (strcmp(token_state(row, now_ms), "active") != 0)
+        return sl_err_set(err, SL_DENIED,
+                          "the token is %s; make another one at the gateway: starlane token create",
+                          token_state(row, now_ms));
+    if (!gateway || row->gateways) return SL_OK;
+    return sl_err_set(err, SL_DENIED,
+                      "the token lets nodes in; for another gateway make one at the gateway: "
+                      "starlane token create --gateway");
+}
+
+static sl_status redeem(struct db *db, const struct token_text *shown, bool gateway, int64_t now_ms,
+                        struct sl_err *err)
+{
+    unsigned char hash[SHA256_BYTES];
     struct found found = {0};
-    sl_status status = find(db, id, &found, err);
+    sl_status status = sha256_of(shown->secret, strlen(shown->secret), hash);
+    if (status != SL_OK) return sl_err_set(err, status, "hash the secret");
+    status = find(db, shown->id, &found, err);
     if (status != SL_OK && status != SL_NOT_FOUND) return status;
     bool equal = secret_equal(hash, found.hash, SHA256_BYTES);
     if (!equal || status == SL_NOT_FOUND)
         return sl_err_set(err, SL_UNAUTHENTICATED,
                           "the gateway does not know this token: it was mistyped, or made by "
                           "another gateway");
-    if (strcmp(token_state(&found.row, now_ms), "active") != 0)
-        return sl_err_set(err, SL_DENIED,
-                          "the token is %s; make another one at the gateway: starlane token create",
-                          token_state(&found.row, now_ms));
-    return run_for_id(db, "UPDATE tokens SET n_used = ?2 WHERE id = ?1", id, found.row.n_used + 1,
-                      err);
+    status = check_found(&found.row, gateway, now_ms, err);
+    if (status != SL_OK) return status;
+    return run_for_id(db, "UPDATE tokens SET n_used = ?2 WHERE id = ?1", shown->id,
+                      found.row.n_used + 1, err);
 }
 
-sl_status token_redeem(struct db *db, const char *id, const char *secret, int64_t now_ms,
+sl_status token_redeem(struct db *db, const struct token_text *shown, bool gateway, int64_t now_ms,
                        struct sl_err *err)
 {
-    unsigned char hash[SHA256_BYTES];
-    sl_status status = sha256_of(secret, strlen(secret), hash);
-    if (status != SL_OK) return sl_err_set(err, status, "hash the secret");
-    status = db_begin(db, err);
-    return status == SL_OK ? db_end(db, redeem(db, id, hash, now_ms, err), err) : status;
+    sl_status status = db_begin(db, err);
+    return status == SL_OK ? db_end(db, redeem(db, shown, gateway, now_ms, err), err) : status;
 }
 
 /* --- listing, revoking --- */

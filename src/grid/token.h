@@ -9,6 +9,7 @@
  * The database holds a token's id and the SHA-256 of its secret, which has 256 bits of
  * getrandom(2). An unknown id is hashed and compared too (net/secret.h), so that time tells
  * nothing.
+ * A token admits nodes; gateways, who may admit others in turn, only when it was made for them.
  * Invariant: a token that was redeemed `uses` times, has expired or was revoked lets nobody in;
  * redeeming is one transaction, done before the machine is admitted. */
 #pragma once
@@ -37,6 +38,7 @@ struct token_text {
     char secret[TOKEN_SECRET_CHARS + 1];
 };
 
+/* Appends the text that people hand over. LIMIT, NOMEM. */
 SL_CHECK sl_status token_text_write(const struct token_text *token, struct sl_buf *out);
 /* INVALID says what is wrong: no token at all, cut short, of a newer version. */
 SL_CHECK sl_status token_text_read(const char *text, struct token_text *out, struct sl_err *err);
@@ -46,22 +48,30 @@ struct token_row {
     char id[TOKEN_ID_CHARS + 1];
     int64_t created_ms, expires_ms, revoked_ms; /* Unix time; revoked 0: not */
     int64_t n_uses, n_used;
+    bool gateways;
+};
+
+/* What a new token is good for. */
+struct token_terms {
+    int64_t ttl_ms, n_uses;
+    bool gateways; /* admits gateways too */
 };
 
 /* "active", "expired", "used up", "revoked". */
 const char *token_state(const struct token_row *row, int64_t now_ms);
 
-/* Makes a token for n_uses machines and forgets those that ended a week ago. out gets id and
+/* Makes a token and forgets those that ended a week ago. out gets id and
  * secret, the only copy of it. INVALID (ttl or uses out of range), LIMIT (TOKEN_COUNT_MAX), or what
  * the database says. */
-SL_CHECK sl_status token_make(struct db *db, int64_t ttl_ms, int64_t n_uses, int64_t now_ms,
+SL_CHECK sl_status token_make(struct db *db, const struct token_terms *terms, int64_t now_ms,
                               struct token_text *out, struct token_row *out_row,
                               struct sl_err *err);
 
-/* Lets one machine in: counts a use. UNAUTHENTICATED: unknown id, or another secret; DENIED:
- * expired, used up or revoked, said only to who has the secret; or what the database says. */
-SL_CHECK sl_status token_redeem(struct db *db, const char *id, const char *secret, int64_t now_ms,
-                                struct sl_err *err);
+/* Lets one machine in, as a gateway or as a node: counts a use. UNAUTHENTICATED: unknown id, or
+ * another secret; DENIED: expired, used up, revoked or not for gateways, said only to who has the
+ * secret; or what the database says. */
+SL_CHECK sl_status token_redeem(struct db *db, const struct token_text *shown, bool gateway,
+                                int64_t now_ms, struct sl_err *err);
 
 /* All that are stored, newest first. The caller sl_free()s *out. */
 SL_CHECK sl_status token_list(struct db *db, struct token_row **out, size_t *n, struct sl_err *err);

@@ -47,6 +47,13 @@ void http_conn_wake(struct http_conn *conn)
     http_list_append(&conn->server->list_busy, &conn->link);
 }
 
+void http_conn_proved(struct http_conn *conn)
+{
+    if (http_list_empty(&conn->new_link)) return;
+    http_link_remove(&conn->new_link);
+    conn->server->n_new--;
+}
+
 static int64_t now_ns(const struct http_conn *conn)
 {
     return loop_now_ns(conn->server->loop);
@@ -173,6 +180,7 @@ void http_conn_close(struct http_conn *conn)
     struct http_server *server = conn->server;
     if (conn->tls && conn->state == HTTP_CONN_CLOSING) tls_goodbye(conn->tls);
     set_state(conn, HTTP_CONN_CLOSED);
+    http_conn_proved(conn); /* or never will be */
     http_link_remove(&conn->link);
     loop_watch_destroy(conn->watch);
     conn->watch = NULL;
@@ -187,6 +195,21 @@ void http_conn_close(struct http_conn *conn)
         http2_conn_orphan(conn->h2);
         server->stats.n_http2_connections--;
     }
+    http_conn_mark(conn);
+    http_server_conn_closed(server);
+}
+
+void http_conn_detach(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    set_state(conn, HTTP_CONN_CLOSED);
+    http_link_remove(&conn->link);
+    loop_watch_destroy(conn->watch);
+    conn->watch = NULL;
+    conn->tls = NULL;
+    conn->fd = -1;
+    conn->exchange = NULL;
+    server->stats.n_connections--;
     http_conn_mark(conn);
     http_server_conn_closed(server);
 }
@@ -637,6 +660,7 @@ sl_status http_conn_create(struct http_server *server, int fd, struct tls_server
     conn->fd = fd;
     conn->fresh = true;
     http_link_init(&conn->link);
+    http_link_init(&conn->new_link);
     sl_buf_init(&conn->in, IN_BYTES_MAX);
     sl_buf_init(&conn->out, HTTP_OUT_BYTES_MAX);
     snprintf(conn->peer, sizeof conn->peer, "%s", peer);
@@ -646,6 +670,8 @@ sl_status http_conn_create(struct http_server *server, int fd, struct tls_server
     conn->state = tls ? HTTP_CONN_HANDSHAKE : HTTP_CONN_IDLE;
     if (tls) conn->deadline_ns = loop_now_ns(server->loop) + server->cfg.head_timeout_ns;
     http_list_append(&server->list_busy, &conn->link);
+    http_list_append(&server->list_new, &conn->new_link);
+    server->n_new++;
     server->stats.n_connections++;
     server->stats.n_connections_total++;
     http_conn_mark(conn);

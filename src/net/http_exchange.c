@@ -105,6 +105,7 @@ struct http_exchange *http_exchange_create(struct http_conn *conn, const struct 
 {
     struct http_exchange *x = take_spare(conn->server);
     if (!x) return NULL;
+    http_conn_proved(conn);
     http_link_init(&x->link);
     http_list_append(&conn->server->list_live, &x->link);
     x->server = conn->server;

@@ -5,6 +5,8 @@
  * Invariants:
  * - A connection is freed only by the server's task at the end of a turn, so that any code may
  *   close it and then look at its state. Close handlers run only there too.
+ * - A connection is in list_new exactly until the head of its first request is there; n_new counts
+ *   them.
  * - A connection is in list_idle exactly while it waits for a request (HTTP/2: has no stream) and
  *   owes no output, else in list_busy; a closed one is in neither.
  * - conn->parser exists exactly while conn->in begins with part of a head. */
@@ -88,7 +90,8 @@ enum http_conn_state {
 };
 
 struct http_conn {
-    struct http_link link; /* idle or busy */
+    struct http_link link;     /* idle or busy */
+    struct http_link new_link; /* in list_new until its first request, or its end */
     struct http_server *server;
     struct http_conn *next_dirty;
     struct loop_watch *watch;
@@ -188,6 +191,8 @@ struct http_server {
     http_drained_fn on_drained;
     void *drained_ctx;
     struct http_link list_idle, list_busy; /* connections; the idle one longest first */
+    struct http_link list_new;             /* of these, by new_link; the oldest first */
+    size_t n_new;
     struct http_link list_live, list_untold, list_told; /* exchanges; the last two without client */
     struct http_conn *dirty_first, *dirty_last;
     struct http_server_stats stats;
@@ -210,6 +215,9 @@ SL_CHECK sl_status http_conn_create(struct http_server *server, int fd, struct t
                                     const char *peer);
 void http_conn_close(struct http_conn *conn); /* at once; freed by the server's task */
 void http_conn_free(struct http_conn *conn);  /* a closed one */
+/* As http_conn_close in the middle of an exchange, but its socket and session live on: they are
+ * the caller's, who has looked that nothing waits to be sent or understood. */
+void http_conn_detach(struct http_conn *conn);
 void http_conn_reset(struct http_conn *conn); /* close with RST */
 
 /* Has the server's task look at it at the end of the turn. */
@@ -225,6 +233,8 @@ void http_conn_tick(struct http_conn *conn, int64_t now_ns);
 void http_conn_answered(struct http_conn *conn);
 size_t http_conn_unsent(const struct http_conn *conn);
 size_t http_conn_owed(const struct http_conn *conn); /* and what waits in streams */
+
+void http_conn_proved(struct http_conn *conn); /* a request has come: out of list_new */
 
 void http_conn_wake(struct http_conn *conn); /* out of list_idle: HTTP/2 has a stream */
 

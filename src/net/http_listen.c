@@ -37,12 +37,31 @@ static void accept_pause(struct http_server *server)
     http_server_tick(server);
 }
 
-/* Room for one more, made by closing the connection that has been idle longest. */
+static bool has_room(const struct http_server *server)
+{
+    return server->stats.n_connections < server->cfg.n_connections_max ||
+           !http_list_empty(&server->list_idle) || !http_list_empty(&server->list_new);
+}
+
+/* The connection that can be spared most. Those that never sent a request, handshake or not, have
+ * half of the places: beyond that the oldest of them goes, so that a crowd which only connects
+ * pushes itself out, each after as many others as there is time for a handshake in. Else it is the
+ * one that has been idle longest. NULL: all have a request under way. */
+static struct http_conn *sparable(const struct http_server *server)
+{
+    bool crowd = server->n_new > server->cfg.n_connections_max / 2;
+    bool idle = !http_list_empty(&server->list_idle);
+    if (idle && !crowd) return HTTP_OF(server->list_idle.next, struct http_conn, link);
+    if (!server->n_new) return NULL;
+    return HTTP_OF(server->list_new.next, struct http_conn, new_link);
+}
+
 static bool make_room(struct http_server *server)
 {
-    if (http_list_empty(&server->list_idle)) return false;
+    struct http_conn *conn = sparable(server);
+    if (!conn) return false;
     server->stats.n_evicted++;
-    http_conn_close(HTTP_OF(server->list_idle.next, struct http_conn, link));
+    http_conn_close(conn);
     return true;
 }
 
@@ -75,8 +94,7 @@ static void on_acceptable(void *ctx, unsigned ready)
     struct http_listener *listener = ctx;
     struct http_server *server = listener->server;
     for (int i = 0; i < HTTP_ACCEPTS_PER_EVENT && !server->accept_paused; i++) {
-        bool full = server->stats.n_connections >= server->cfg.n_connections_max;
-        if (full && http_list_empty(&server->list_idle)) {
+        if (!has_room(server)) {
             accept_pause(server);
         } else if (!accept_one(listener)) {
             return;
@@ -86,9 +104,7 @@ static void on_acceptable(void *ctx, unsigned ready)
 
 void http_listeners_resume(struct http_server *server)
 {
-    bool full = server->stats.n_connections >= server->cfg.n_connections_max &&
-                http_list_empty(&server->list_idle);
-    if (!server->accept_paused || server->held || full) return;
+    if (!server->accept_paused || server->held || !has_room(server)) return;
     server->accept_paused = false;
     for (size_t i = 0; i < server->n_listeners; i++) {
         if (loop_watch_set(server->listeners[i]->watch, LOOP_READ) != SL_OK) {

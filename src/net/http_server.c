@@ -161,7 +161,8 @@ sl_status http_server_create(struct loop *loop, const struct http_server_cfg *cf
     set_defaults(&server->cfg);
     server->tick_ns = tick_length(&server->cfg);
     server->task = (struct loop_task){.fn = on_turn_end, .ctx = server};
-    struct http_link *const lists[] = {&server->list_idle, &server->list_busy, &server->list_live,
+    struct http_link *const lists[] = {&server->list_idle,   &server->list_busy,
+                                       &server->list_new,    &server->list_live,
                                        &server->list_untold, &server->list_told};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) http_link_init(lists[i]);
     if (loop_timer_create(loop, on_tick, server, &server->tick) != SL_OK) {

@@ -16,8 +16,10 @@
  *   these are read, or by its reset.
  * - Malformed requests never reach on_request. They are answered in OpenAI's error shape and the
  *   connection is closed; over HTTP/2 they end their stream alone.
- * - At n_connections_max the connection that has been idle longest is closed for the new one; when
- *   none is idle, new ones wait in the kernel's backlog. */
+ * - At n_connections_max a connection is closed for the new one: the oldest of those that never
+ *   sent a request where they are more than half, else the one that has been idle longest, else the
+ *   oldest without a request. One with a request under way never is: when all have one, new ones
+ *   wait in the kernel's backlog. */
 #pragma once
 #include "base/arena.h"
 #include "base/err.h"
@@ -94,7 +96,7 @@ struct http_server_stats {
     uint64_t n_connections;       /* open now */
     uint64_t n_connections_idle;  /* of these */
     uint64_t n_connections_total; /* ever accepted */
-    uint64_t n_evicted;           /* idle ones closed to make room */
+    uint64_t n_evicted;           /* without a request, closed to make room */
     uint64_t n_accept_failed;     /* no descriptor or no memory left */
     uint64_t n_handshakes_failed; /* TLS */
     uint64_t n_requests;          /* given to on_request */

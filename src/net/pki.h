@@ -17,9 +17,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PKI_ID_SIZE 16            /* "n", 13 characters of base32 (RFC 4648, lower case), NUL */
-#define PKI_DEPTH_MAX 4           /* certificates below the root: 3 gateways and a member */
-#define PKI_TEXT_MAX (16 << 10)   /* one PEM text: four of our certificates take 4 KiB */
+#define PKI_ID_SIZE 16          /* "n", 13 characters of base32 (RFC 4648, lower case), NUL */
+#define PKI_DEPTH_MAX 4         /* certificates below the root: 3 gateways and a member */
+#define PKI_TEXT_MAX (16 << 10) /* one PEM text: four of our certificates take 4 KiB */
+#define PKI_YEAR_S (INT64_C(365) * 24 * 60 * 60)
+#define PKI_ROOT_S (30 * PKI_YEAR_S)
+/* What the root signs (the first gateway's) has to last: its key may lie in a safe. What gateways
+ * sign is renewed by them halfway (grid/renew.h). */
+#define PKI_FIRST_S (10 * PKI_YEAR_S)
+#define PKI_MEMBER_S PKI_YEAR_S
 #define PKI_SKEW_S (24 * 60 * 60) /* certificates begin that long ago: clocks of new machines err */
 /* "<id>.nodes.starlane.internal" is the one DNS name in a member's certificate. RFC 8375 and ICANN
  * keep "internal" out of the public DNS. */
@@ -33,7 +39,8 @@ struct pki_peer {
     char id[PKI_ID_SIZE];
     bool is_gateway;                        /* it is a CA's: it may admit others */
     unsigned char key_sha256[SHA256_BYTES]; /* of its SubjectPublicKeyInfo: the id in full */
-    int64_t not_after_s;                    /* Unix time at which it ends */
+    int n_below; /* how many gateways may admit one another below it; -1: it is none */
+    int64_t issued_s, not_after_s; /* Unix time at which it was made, and ends */
 };
 
 /* --- keys --- */
@@ -75,6 +82,7 @@ struct pki_issue {
     const char *csr;           /* of the new member; all but the key in it is ignored */
     bool gateway;              /* may the new member admit others? */
     int64_t now_s;
+    int64_t valid_s; /* 0: PKI_FIRST_S where the root signs, else PKI_MEMBER_S */
 };
 
 /* A certificate for the CSR's key, followed by the issuer's chain (but not the root). It ends with

@@ -49,17 +49,20 @@ static bool alternative_is(X509 *cert, const char *id)
 
 sl_status pki_cert_peer(X509 *cert, struct pki_peer *out, struct sl_err *err)
 {
-    struct pki_peer peer = {.is_gateway = X509_check_ca(cert) == 1};
-    struct tm tm;
+    struct pki_peer peer = {.is_gateway = X509_check_ca(cert) == 1, .n_below = -1};
+    struct tm begin, end;
     sl_status status = pki_public_hash(X509_get0_pubkey(cert), peer.key_sha256, err);
     ERR_clear_error();
     if (status != SL_OK) return status;
     pki_id_of_hash(peer.key_sha256, peer.id);
     if (!subject_is(cert, peer.id) || !alternative_is(cert, peer.id))
         return sl_err_set(err, SL_DENIED, "a certificate whose names are not its key's");
-    if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
-        return sl_err_set(err, SL_CORRUPT, "a certificate without an end");
-    peer.not_after_s = (int64_t)timegm(&tm);
+    if (ASN1_TIME_to_tm(X509_get0_notBefore(cert), &begin) != 1 ||
+        ASN1_TIME_to_tm(X509_get0_notAfter(cert), &end) != 1)
+        return sl_err_set(err, SL_CORRUPT, "a certificate without beginning or end");
+    if (peer.is_gateway) peer.n_below = (int)X509_get_pathlen(cert);
+    peer.issued_s = (int64_t)timegm(&begin) + PKI_SKEW_S;
+    peer.not_after_s = (int64_t)timegm(&end);
     *out = peer;
     return SL_OK;
 }

@@ -8,12 +8,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#define SERIAL_BYTES 16 /* RFC 5280 allows 20; 64 random bits are the least that CAs may use */
-#define YEAR_S (365LL * 24 * 60 * 60)
-/* A member is ended by removing it from the grid, at once; no certificate is left to expire for
- * that, and none must be renewed on machines that nobody looks at for years. */
-#define ROOT_S (30 * YEAR_S)
-#define MEMBER_S (10 * YEAR_S)
+#define SERIAL_BYTES 16   /* RFC 5280 allows 20; 64 random bits are the least that CAs may use */
 #define NAME_MAX_BYTES 64 /* of a common name, by X.520 */
 
 /* What becomes a certificate. */
@@ -116,7 +111,7 @@ sl_status pki_root_create(const struct pki_key *key, int64_t now_s, struct sl_bu
     snprintf(name, sizeof name, "Starlane grid %s", key->id + 1);
     sl_status status = SL_OK;
     if (!cert || !begin(&draft, key->pkey, name) ||
-        !set_times(cert, now_s - PKI_SKEW_S, now_s + ROOT_S) || !extend_root(&draft) ||
+        !set_times(cert, now_s - PKI_SKEW_S, now_s + PKI_ROOT_S) || !extend_root(&draft) ||
         !sign(&draft))
         status = pki_openssl_failed(err, "root certificate");
     if (status == SL_OK) status = append_cert(cert, out, err);
@@ -241,7 +236,9 @@ static sl_status make(const struct pki_issue *issue, STACK_OF(X509) * issuers, E
     X509 *issuer = sk_X509_value(issuers, 0), *cert = X509_new();
     const struct draft draft = {cert, issuer, issue->key->pkey};
     int below = issue->gateway ? (int)X509_get_pathlen(issuer) - 1 : -1;
-    int64_t end_s = issue->now_s + MEMBER_S;
+    bool root = X509_self_signed(issuer, 0) == 1;
+    int64_t usual_s = root ? PKI_FIRST_S : PKI_MEMBER_S;
+    int64_t end_s = issue->now_s + (issue->valid_s ? issue->valid_s : usual_s);
     if (end_of(issuer) < end_s) end_s = end_of(issuer);
     sl_status status = SL_OK;
     if (!cert || !begin(&draft, key, id) || !set_times(cert, issue->now_s - PKI_SKEW_S, end_s) ||

@@ -20,10 +20,15 @@ struct tls_server {
     char *root_path; /* NULL: clients have no certificates */
 };
 
+struct tls_client {
+    struct tls_server files; /* the same three; `ctx` is a client's */
+};
+
 struct tls_session {
     SSL *ssl;
-    bool has_peer;
+    bool has_peer, is_client;
     struct pki_peer peer;
+    struct tls_expected expected; /* of a client's */
 };
 
 /* --- the server's context --- */
@@ -111,10 +116,12 @@ static sl_status ask_for_members(SSL_CTX *ctx, const char *root_path, struct sl_
     return status;
 }
 
-static sl_status context_create(const struct tls_server *server, SSL_CTX **out, struct sl_err *err)
+/* `files` says whose; the method, which side's. */
+static sl_status context_create(const struct tls_server *files, const SSL_METHOD *method,
+                                SSL_CTX **out, struct sl_err *err)
 {
     ERR_clear_error();
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *ctx = SSL_CTX_new(method);
     if (!ctx) return sl_err_set(err, SL_NOMEM, "out of memory");
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -126,9 +133,9 @@ static sl_status context_create(const struct tls_server *server, SSL_CTX **out, 
         SSL_CTX_set_cipher_list(ctx, CIPHERS_1_2) != 1) {
         sl_err_set(err, status, "%s", last_error());
     } else {
-        status = load_files(ctx, server->cert_path, server->key_path, err);
+        status = load_files(ctx, files->cert_path, files->key_path, err);
     }
-    if (status == SL_OK && server->root_path) status = ask_for_members(ctx, server->root_path, err);
+    if (status == SL_OK && files->root_path) status = ask_for_members(ctx, files->root_path, err);
     ERR_clear_error();
     if (status == SL_OK) {
         *out = ctx;
@@ -138,26 +145,41 @@ static sl_status context_create(const struct tls_server *server, SSL_CTX **out, 
     return status;
 }
 
+static void files_done(struct tls_server *files)
+{
+    SSL_CTX_free(files->ctx);
+    sl_free(files->cert_path);
+    sl_free(files->key_path);
+    sl_free(files->root_path);
+}
+
+/* On failure `files` is still to be done with. */
+static sl_status files_init(struct tls_server *files, const SSL_METHOD *method,
+                            const char *cert_path, const char *key_path, const char *root_path,
+                            struct sl_err *err)
+{
+    files->cert_path = sl_strdup(cert_path);
+    files->key_path = sl_strdup(key_path);
+    if (root_path) files->root_path = sl_strdup(root_path);
+    sl_status status = SL_NOMEM;
+    if (!files->cert_path || !files->key_path || (root_path && !files->root_path))
+        sl_err_set(err, status, "out of memory");
+    else
+        status = context_create(files, method, &files->ctx, err);
+    if (status != SL_OK) sl_err_prefix(err, "TLS");
+    return status;
+}
+
 static sl_status server_create(const char *cert_path, const char *key_path, const char *root_path,
                                struct tls_server **out, struct sl_err *err)
 {
     struct tls_server *server = sl_calloc(1, sizeof *server);
     if (!server) return sl_err_set(err, SL_NOMEM, "TLS: out of memory");
-    server->cert_path = sl_strdup(cert_path);
-    server->key_path = sl_strdup(key_path);
-    if (root_path) server->root_path = sl_strdup(root_path);
-    sl_status status = SL_NOMEM;
-    if (!server->cert_path || !server->key_path || (root_path && !server->root_path)) {
-        sl_err_set(err, status, "out of memory");
-        goto fail;
-    }
-    status = context_create(server, &server->ctx, err);
-    if (status != SL_OK) goto fail;
-    *out = server;
-    return SL_OK;
-fail:
-    tls_server_destroy(server);
-    sl_err_prefix(err, "TLS");
+    sl_status status = files_init(server, TLS_server_method(), cert_path, key_path, root_path, err);
+    if (status == SL_OK)
+        *out = server;
+    else
+        tls_server_destroy(server);
     return status;
 }
 
@@ -177,17 +199,14 @@ sl_status tls_server_create_for_grid(const char *cert_path, const char *key_path
 void tls_server_destroy(struct tls_server *server)
 {
     if (!server) return;
-    SSL_CTX_free(server->ctx);
-    sl_free(server->cert_path);
-    sl_free(server->key_path);
-    sl_free(server->root_path);
+    files_done(server);
     sl_free(server);
 }
 
 sl_status tls_server_reload(struct tls_server *server, struct sl_err *err)
 {
     SSL_CTX *fresh = NULL;
-    sl_status status = context_create(server, &fresh, err);
+    sl_status status = context_create(server, TLS_server_method(), &fresh, err);
     if (status != SL_OK) {
         sl_err_prefix(err, "TLS");
         return status;
@@ -199,18 +218,24 @@ sl_status tls_server_reload(struct tls_server *server, struct sl_err *err)
 
 /* --- sessions --- */
 
-sl_status tls_session_create(struct tls_server *server, int fd, struct tls_session **out)
+static sl_status session_create(SSL_CTX *ctx, int fd, struct tls_session **out)
 {
     struct tls_session *session = sl_calloc(1, sizeof *session);
     if (!session) return SL_NOMEM;
-    session->ssl = SSL_new(server->ctx);
+    session->ssl = SSL_new(ctx);
     if (!session->ssl || SSL_set_fd(session->ssl, fd) != 1) {
         tls_session_destroy(session);
         return SL_NOMEM;
     }
-    SSL_set_accept_state(session->ssl);
     *out = session;
     return SL_OK;
+}
+
+sl_status tls_session_create(struct tls_server *server, int fd, struct tls_session **out)
+{
+    sl_status status = session_create(server->ctx, fd, out);
+    if (status == SL_OK) SSL_set_accept_state((*out)->ssl);
+    return status;
 }
 
 void tls_session_destroy(struct tls_session *session)
@@ -283,6 +308,65 @@ bool tls_is_http2(const struct tls_session *session)
 }
 
 /* --- clients --- */
+
+/* As verify_peer; whom is expected stands in the session. */
+static int verify_server(X509_STORE_CTX *ctx, void *unused)
+{
+    (void)unused;
+    SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const struct tls_session *session = SSL_get_app_data(ssl);
+    return verify_peer(ctx, (void *)(uintptr_t)&session->expected);
+}
+
+sl_status tls_client_create(const char *cert_path, const char *key_path, const char *root_path,
+                            struct tls_client **out, struct sl_err *err)
+{
+    struct tls_client *client = sl_calloc(1, sizeof *client);
+    if (!client) return sl_err_set(err, SL_NOMEM, "TLS: out of memory");
+    sl_status status =
+        files_init(&client->files, TLS_client_method(), cert_path, key_path, root_path, err);
+    if (status == SL_OK) {
+        SSL_CTX_set_cert_verify_callback(client->files.ctx, verify_server, NULL);
+        *out = client;
+    } else {
+        tls_client_destroy(client);
+    }
+    return status;
+}
+
+void tls_client_destroy(struct tls_client *client)
+{
+    if (!client) return;
+    files_done(&client->files);
+    sl_free(client);
+}
+
+sl_status tls_client_session(struct tls_client *client, int fd, const struct tls_expected *expected,
+                             struct tls_session **out)
+{
+    static const unsigned char protocol[] = "\x08http/1.1";
+    struct tls_session *session;
+    sl_status status = session_create(client->files.ctx, fd, &session);
+    if (status != SL_OK) return status;
+    session->is_client = true;
+    session->expected = *expected;
+    SSL_set_app_data(session->ssl, session);
+    SSL_set_connect_state(session->ssl);
+    if (SSL_set_alpn_protos(session->ssl, protocol, sizeof protocol - 1) != 0) {
+        tls_session_destroy(session);
+        return SL_NOMEM;
+    }
+    *out = session;
+    return SL_OK;
+}
+
+const char *tls_refusal(const struct tls_session *session)
+{
+    long error = SSL_get_verify_result(session->ssl);
+    if (!session->is_client || error == X509_V_OK) return NULL;
+    if (error == X509_V_ERR_HOSTNAME_MISMATCH) return "another member answers there";
+    return X509_verify_cert_error_string(error);
+}
 
 void tls_client_expect(void *ssl_ctx, const struct tls_expected *expected)
 {

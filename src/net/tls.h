@@ -1,5 +1,6 @@
-/* tls.h: the server's side of TLS on non-blocking sockets (OpenSSL). TLS 1.2 and 1.3, forward
- * secret AEAD ciphers only, ALPN h2 (preferred) and http/1.1, no renegotiation, no compression.
+/* tls.h: TLS on non-blocking sockets (OpenSSL): a server's side, and within a grid a client's. TLS
+ * 1.2 and 1.3, forward secret AEAD ciphers only, ALPN h2 (preferred) and http/1.1, no
+ * renegotiation, no compression.
  * Floor: net.  Thread: the loop's.  Allocates: contexts and sessions; OpenSSL allocates on its own.
  * Invariants: sessions keep the certificate they began with; a reload that fails changes nothing.
  * A client's certificate was checked in this very handshake: nothing is resumed where clients have
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct tls_client;
 struct tls_server;
 struct tls_session;
 
@@ -62,6 +64,21 @@ struct tls_expected {
     char id[PKI_ID_SIZE]; /* "": any */
     bool gateway;         /* a gateway */
 };
+
+/* A member that connects to others: shows its chain, and trusts the grid's root alone. As
+ * tls_server_create_for_grid. */
+SL_CHECK sl_status tls_client_create(const char *cert_path, const char *key_path,
+                                     const char *root_path, struct tls_client **out,
+                                     struct sl_err *err);
+void tls_client_destroy(struct tls_client *client); /* NULL is fine; sessions live on */
+/* As tls_session_create; the handshake fails unless the other side is the expected one, which is
+ * copied. It speaks HTTP/1.1. */
+SL_CHECK sl_status tls_client_session(struct tls_client *client, int fd,
+                                      const struct tls_expected *expected,
+                                      struct tls_session **out);
+/* After a handshake that failed: is it because of who the other side is? Why, for people; else
+ * NULL. */
+const char *tls_refusal(const struct tls_session *session);
 
 /* For a client that brings its own SSL_CTX (libcurl): besides the chain, the server's certificate
  * must be that of the expected member. The struct must outlive the context's handshakes. */

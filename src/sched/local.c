@@ -311,6 +311,11 @@ static void on_prefetch(struct sched *sched, const struct sched_event *event)
     residency_prefetch(&sched->residency, event->model, event->keep_alive_ns, sched->now_ns);
 }
 
+static void on_reload(struct sched *sched, const struct sched_event *event)
+{
+    residency_reload(&sched->residency, event->model, event->bytes, sched->now_ns);
+}
+
 static void on_set_budget(struct sched *sched, const struct sched_event *event)
 {
     residency_set_budget(&sched->residency, event->bytes);
@@ -370,17 +375,34 @@ static void strike(struct sched *sched, uint32_t index, const struct blame *blam
     }
 }
 
+/* One whose worker was told to go for no fault of its own. */
+static void take_back(struct sched *sched, uint32_t index)
+{
+    struct request *request = &sched->table.requests[index];
+    end_run(sched, index);
+    if (request->state == REQUEST_CANCELLING)
+        forget(sched, index);
+    else
+        request_queue_push(&sched->queue, index);
+}
+
 static void on_worker_gone(struct sched *sched, const struct sched_event *event)
 {
     uint32_t model = event->model;
+    bool awaited = residency_exit_is_awaited(&sched->residency, model);
     const char *reason = event->reason && *event->reason ? event->reason : "no reason known";
     snprintf(sched->reason, sizeof sched->reason,
              "the worker died %u times in a row under this request: %.*s",
              sched->config.strikes_max, SCHED_REASON_MAX - 1, reason);
     residency_worker_gone(&sched->residency, model, event->reason, sched->now_ns);
     const struct blame blame = blame_for_death(sched, model);
-    while (!index_list_empty(&sched->running[model]))
-        strike(sched, sched->running[model].head, &blame);
+    while (!index_list_empty(&sched->running[model])) {
+        uint32_t index = sched->running[model].head;
+        if (awaited)
+            take_back(sched, index);
+        else
+            strike(sched, index, &blame);
+    }
     recount_waiting(sched, model);
 }
 
@@ -507,6 +529,7 @@ static const struct {
     [SCHED_PIN] = {on_pin, ABOUT_CATALOGUE},
     [SCHED_STOP] = {on_stop, ABOUT_CATALOGUE},
     [SCHED_PREFETCH] = {on_prefetch, ABOUT_CATALOGUE},
+    [SCHED_RELOAD] = {on_reload, ABOUT_CATALOGUE},
     [SCHED_SET_BUDGET] = {on_set_budget, ABOUT_NOTHING},
     [SCHED_WORKER_STARTED] = {on_worker_started, ABOUT_MODEL},
     [SCHED_LOADED] = {on_loaded, ABOUT_MODEL},
@@ -531,6 +554,7 @@ static sl_status check_numbers(const struct sched_event *event)
                        event->loaded.bytes <= SCHED_BYTES_LIMIT
                    ? SL_OK
                    : SL_INVALID;
+    case SCHED_RELOAD:
     case SCHED_SET_BUDGET: return event->bytes <= SCHED_BYTES_LIMIT ? SL_OK : SL_INVALID;
     default: return SL_OK;
     }

@@ -71,6 +71,9 @@ enum sched_event_kind {
     SCHED_PIN,            /* model, pinned: a pinned model is loaded, kept, and restarted */
     SCHED_STOP,           /* model: as MODEL_REMOVE, but it stays in the catalogue; unpins */
     SCHED_PREFETCH,       /* model, keep_alive_ns: load it without a request */
+    SCHED_RELOAD,         /* model, bytes: it is to be loaded in another way and will take so much.
+                             Its worker is killed, what ran there goes back to the queue without
+                             blame, and past failures are forgotten */
     SCHED_SET_BUDGET,     /* bytes: memory for all workers together */
     SCHED_WORKER_STARTED, /* model: the process lives */
     SCHED_LOADED,         /* model, loaded: ready to run requests */
@@ -90,7 +93,7 @@ struct sched_event {
     uint32_t model;        /* the caller's number, below n_models_max */
     bool pinned;           /* PIN */
     int64_t keep_alive_ns; /* PREFETCH: as in arrive */
-    uint64_t bytes;        /* SET_BUDGET */
+    uint64_t bytes;        /* SET_BUDGET, RELOAD */
     const char *reason;    /* LOAD_FAILED, WORKER_DIED: copied; NULL is fine */
     struct {
         enum sched_class qos_class;
@@ -176,8 +179,8 @@ void sched_destroy(struct sched *sched); /* NULL is fine */
  * actions are to be carried out in order; they are valid until the next step. An event about a
  * request or worker that is gone already is no error.
  * INVALID: a number out of range; EXISTS: the request lives or the model was added already;
- * NOT_FOUND: MODEL_REMOVE, PIN, STOP or PREFETCH of a model that was not added or is being
- * removed. Then nothing changed
+ * NOT_FOUND: MODEL_REMOVE, PIN, STOP, PREFETCH or RELOAD of a model that was not added or is
+ * being removed. Then nothing changed
  * but time, and there are no actions, not even WAKE_AT: the last one stands. */
 SL_CHECK sl_status sched_step(struct sched *sched, const struct sched_event *event, int64_t now_ns,
                               const struct sched_action **out_actions, size_t *out_n);

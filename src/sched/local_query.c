@@ -93,6 +93,7 @@ const char *sched_event_name(enum sched_event_kind kind)
         [SCHED_PIN] = "PIN",
         [SCHED_STOP] = "STOP",
         [SCHED_PREFETCH] = "PREFETCH",
+        [SCHED_RELOAD] = "RELOAD",
         [SCHED_SET_BUDGET] = "SET_BUDGET",
         [SCHED_WORKER_STARTED] = "WORKER_STARTED",
         [SCHED_LOADED] = "LOADED",

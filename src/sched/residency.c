@@ -201,9 +201,9 @@ void residency_drain(struct residency *residency, uint32_t model, int64_t now_ns
     residency_set_state(residency, model, SCHED_DRAINING, now_ns);
 }
 
-/* Ends a worker that is not READY yet. */
-static void kill_load(struct residency *residency, uint32_t model,
-                      enum sched_model_state after_exit, int64_t now_ns)
+/* Ends a worker, whatever it does. */
+static void kill_worker(struct residency *residency, uint32_t model,
+                        enum sched_model_state after_exit, int64_t now_ns)
 {
     struct residency_model *m = &residency->models[model];
     m->after_exit = after_exit;
@@ -212,13 +212,30 @@ static void kill_load(struct residency *residency, uint32_t model,
     residency_set_state(residency, model, SCHED_DRAINING, now_ns);
 }
 
+/* The same of one that is on its way out, whether or not requests still run there. */
+static void kill_draining(struct residency *residency, uint32_t model, int64_t now_ns)
+{
+    struct residency_model *m = &residency->models[model];
+    m->after_exit = SCHED_UNLOADED;
+    m->exit_awaited = true;
+    if (!m->killed) action_list_add_model(residency->actions, SCHED_KILL, model);
+    m->killed = true;
+    residency_refresh(residency, model, now_ns);
+}
+
+static void forget_failures(struct residency_model *m)
+{
+    m->n_failures = 0;
+    m->error[0] = '\0';
+}
+
 static void leave(struct residency *residency, uint32_t model, int64_t now_ns)
 {
     struct residency_model *m = &residency->models[model];
     m->pinned = m->prefetch = false;
     residency->room_changed = true;
     if (m->state == SCHED_STARTING || m->state == SCHED_LOADING)
-        kill_load(residency, model, SCHED_UNLOADED, now_ns);
+        kill_worker(residency, model, SCHED_UNLOADED, now_ns);
     else if (m->state == SCHED_READY)
         residency_drain(residency, model, now_ns);
     else
@@ -286,6 +303,24 @@ void residency_prefetch(struct residency *residency, uint32_t model, int64_t kee
     residency_refresh(residency, model, now_ns);
 }
 
+void residency_reload(struct residency *residency, uint32_t model, uint64_t need_bytes,
+                      int64_t now_ns)
+{
+    struct residency_model *m = &residency->models[model];
+    m->need_bytes = need_bytes;
+    m->load_refused = false;
+    forget_failures(m);
+    residency->room_changed = true;
+    if (m->state == SCHED_BACKOFF || m->state == SCHED_FAILED)
+        residency_set_state(residency, model, SCHED_UNLOADED, now_ns);
+    else if (m->state == SCHED_DRAINING)
+        kill_draining(residency, model, now_ns);
+    else if (has_worker(m->state))
+        kill_worker(residency, model, SCHED_UNLOADED, now_ns);
+    else
+        residency_refresh(residency, model, now_ns);
+}
+
 void residency_set_budget(struct residency *residency, uint64_t budget_bytes)
 {
     residency->config.budget_bytes = budget_bytes;
@@ -343,12 +378,6 @@ void residency_run_end(struct residency *residency, uint32_t model, int64_t now_
         action_list_add_model(residency->actions, SCHED_UNLOAD, model);
     }
     residency_refresh(residency, model, now_ns);
-}
-
-static void forget_failures(struct residency_model *m)
-{
-    m->n_failures = 0;
-    m->error[0] = '\0';
 }
 
 void residency_success(struct residency *residency, uint32_t model)
@@ -447,7 +476,7 @@ void residency_load_failed(struct residency *residency, uint32_t model, const ch
     m->prefetch = false;
     enum sched_model_state after = note_failure(residency, model, now_ns);
     residency_doom(residency, model, SL_UNAVAILABLE, m->error);
-    kill_load(residency, model, after, now_ns);
+    kill_worker(residency, model, after, now_ns);
 }
 
 static enum sched_model_state note_death(struct residency *residency, uint32_t model,
@@ -476,6 +505,12 @@ void residency_worker_gone(struct residency *residency, uint32_t model, const ch
     }
     m->n_running = 0;
     residency_set_state(residency, model, to, now_ns);
+}
+
+bool residency_exit_is_awaited(const struct residency *residency, uint32_t model)
+{
+    return residency->models[model].state == SCHED_DRAINING &&
+           residency->models[model].exit_awaited;
 }
 
 /* --- time --- */

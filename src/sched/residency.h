@@ -41,6 +41,9 @@ void residency_pin(struct residency *residency, uint32_t model, bool pinned, int
 void residency_stop(struct residency *residency, uint32_t model, int64_t now_ns);
 void residency_prefetch(struct residency *residency, uint32_t model, int64_t keep_alive_ns,
                         int64_t now_ns);
+/* See SCHED_RELOAD. */
+void residency_reload(struct residency *residency, uint32_t model, uint64_t need_bytes,
+                      int64_t now_ns);
 void residency_set_budget(struct residency *residency, uint64_t budget_bytes);
 
 /* May a request for the model be accepted? If not: the status, the reason (valid until the next
@@ -65,6 +68,9 @@ void residency_load_failed(struct residency *residency, uint32_t model, const ch
 /* The worker is gone, asked or not. The requests that ran on it no longer count as running. */
 void residency_worker_gone(struct residency *residency, uint32_t model, const char *reason,
                            int64_t now_ns);
+
+/* Was the worker told to go? */
+bool residency_exit_is_awaited(const struct residency *residency, uint32_t model);
 
 void residency_run_timers(struct residency *residency, int64_t now_ns);
 int64_t residency_next_timer(const struct residency *residency); /* or SCHED_NEVER */

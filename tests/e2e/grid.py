@@ -60,9 +60,9 @@ class Member(Service):
         self.process.wait(DEADLINE_S)
         self._close()
 
-    def end(self):
-        """Its last line, once it has ended by itself with status 1."""
-        assert self.process.wait(DEADLINE_S) == 1, "".join(self.log)
+    def end(self, status=1):
+        """Its last line, once it has ended by itself with that status."""
+        assert self.process.wait(DEADLINE_S) == status, "".join(self.log)
         self._close()
         return self.log[-1]
 

@@ -3,9 +3,9 @@ import pytest
 
 from conftest import ROOT
 
-COMMANDS = ["serve", "up", "join", "token", "nodes", "explain", "run", "chat", "infer", "ps",
-            "stop", "bench", "pull", "import", "list", "show", "cp", "rm", "tokenize", "keys", "usage",
-            "sim", "doctor", "debug", "help", "version"]
+COMMANDS = ["serve", "up", "join", "token", "nodes", "explain", "plan", "calibrate", "run", "chat",
+            "infer", "ps", "stop", "bench", "pull", "import", "list", "show", "cp", "rm",
+            "tokenize", "keys", "usage", "sim", "doctor", "debug", "help", "version"]
 
 
 def test_help_lists_every_command(starlane):

@@ -141,6 +141,26 @@ def test_a_token_is_used_up_expires_and_is_revoked(grid):
     assert "secret" not in json.dumps(listed())
 
 
+def test_a_token_is_for_nodes_unless_it_says_gateways(grid):
+    gateway = grid.up()
+    token = gateway.make_token()
+    said = grid.home("stranger").error("join", token, "--gateway", "--grid-host", "127.0.0.1",
+                                       expect=1)
+    assert "lets nodes in" in said and "token create --gateway" in said
+    grid.join("beta", token)  # it was not used up by that
+    both = gateway.make_token("--gateway", "--uses", 2)
+    grid.join("gamma", both)
+    second = grid.join("delta", both, "--gateway")
+    assert known_at(gateway, second)["gateway"]
+    listed = gateway.starlane.json("token", "ls", "--json", "--server", gateway.url)
+    # What `up` printed is for both.
+    assert {row["id"]: row["gateway"] for row in listed} == {
+        open_token(token)["i"]: False, open_token(both)["i"]: True,
+        open_token(gateway.token)["i"]: True}
+    table = gateway.starlane.text("token", "ls", "--server", gateway.url)
+    assert table.count("  gateways  ") == 2 and table.count("  nodes  ") == 1
+
+
 def test_the_wrong_grid_is_told(grid):
     gateway, other = grid.up(), grid.up("omega")
     parts = open_token(gateway.token)

@@ -187,9 +187,14 @@ def test_nothing_new_goes_to_a_cordoned_node(grid):
     assert nodes(gateway)["beta"]["sent"] > before
 
 
-def test_a_drained_node_finishes_first(grid):
+def state(gateway, name):
+    table = rows(starlane(gateway, "nodes"))
+    return table[name if name in table else f"{name} *"]["STATE"]
+
+
+def test_a_drained_node_finishes_and_leaves(grid):
     gateway = grid.up("alpha", "--echo")
-    grid.join("beta", gateway.token, "--echo")
+    node = grid.join("beta", gateway.token, "--echo")
     alive(gateway, "alpha", "beta")
     only(gateway, "beta")
     text = "one two three four five six seven eight "
@@ -199,18 +204,73 @@ def test_a_drained_node_finishes_first(grid):
         events = stream.events()
         next(events)
         assert starlane(gateway, "nodes", "drain", "beta").startswith("beta finishes what it has")
-        wait_for(lambda: rows(starlane(gateway, "nodes"))["beta"]["STATE"]
-                 in ("draining", "drained"), "beta to drain")
+        wait_for(lambda: state(gateway, "beta") == "draining", "beta to drain")
+        starlane(gateway, "nodes", "uncordon", "alpha")
         *rest, last = list(events)
     assert last == "[DONE]"
     assert json.loads(rest[-1])["choices"][0]["finish_reason"] == "stop"
-    wait_for(lambda: rows(starlane(gateway, "nodes"))["beta"]["STATE"] == "drained",
-             "beta to be drained")
+    assert "drained: this machine has left the grid" in node.end(status=0)
+    wait_for(lambda: state(gateway, "beta") == "left", "beta to be seen as gone")
     assert nodes(gateway)["beta"]["moved"] == 0
-    starlane(gateway, "nodes", "uncordon", "beta")
-    wait_for(lambda: rows(starlane(gateway, "nodes"))["beta"]["STATE"] == "alive",
-             "beta to be back")
+    assert gateway.metrics()['starlane_grid_members{state="left"}'] == 1
+    assert gateway.metrics()['starlane_grid_members{state="dead"}'] == 0
+    assert node_of(gateway, ask(gateway, model)) == "alpha"
+    # It is open again once it is started again.
+    again = grid.join("beta", "--echo")
+    alive(gateway, "beta")
+    wait_for(lambda: gateway.members()[again.id]["duty"] == "open", "beta to be open")
+    wait_for(lambda: state(gateway, "beta") == "alive", "beta to be back")
+    only(gateway, "beta")
     assert node_of(gateway, ask(gateway, model)) == "beta"
+
+
+def test_a_cordon_outlives_a_start_and_a_drain_can_be_taken_back(grid):
+    gateway = grid.up("alpha", "--echo")
+    node = grid.join("beta", gateway.token, "--echo")
+    alive(gateway, "alpha", "beta")
+    starlane(gateway, "nodes", "cordon", "beta")
+    node.stop()
+    grid.join("beta", "--echo")
+    wait_for(lambda: state(gateway, "beta") == "cordoned", "beta to be back, and cordoned")
+    only(gateway, "beta")
+    body = {"model": echo(text="one two three ", pace_us=50000), "prompt": "x", "max_tokens": 100}
+    with gateway.stream("/v1/completions", body) as stream:
+        events = stream.events()
+        next(events)
+        starlane(gateway, "nodes", "drain", "beta")
+        wait_for(lambda: state(gateway, "beta") == "draining", "beta to drain")
+        starlane(gateway, "nodes", "uncordon", "beta")
+        assert list(events)[-1] == "[DONE]"
+    wait_for(lambda: state(gateway, "beta") == "alive", "beta to be back")
+    assert node_of(gateway, ask(gateway, body["model"])) == "beta"
+
+
+def test_a_gateway_leaves_unless_it_is_the_last(grid):
+    first = grid.up("alpha", "--echo")
+    assert "only gateway that is there" in refused(first, "nodes", "drain", "alpha", expect=2)
+    assert nodes(first)["alpha"]["duty"] == "open"
+    second = grid.join("beta", first.make_token("--gateway"), "--gateway", "--echo")
+    alive(first, "alpha", "beta")
+    alive(second, "alpha", "beta")
+    only(first, "beta")
+    text = "one two three four five six seven eight "
+    body = {"model": echo(text=text, pace_us=20000), "prompt": "x", "max_tokens": 100}
+    # The answer comes from the other gateway's node, through the one that leaves.
+    with first.stream("/v1/completions", body) as stream:
+        events = stream.events()
+        got = [next(events)]
+        starlane(second, "nodes", "drain", "alpha")
+        *rest, last = list(events)
+    assert last == "[DONE]"
+    told = [json.loads(event)["choices"][0] for event in got + rest]
+    assert "".join(choice["text"] for choice in told) == text
+    assert "drained: this machine has left the grid" in first.end(status=0)
+    wait_for(lambda: state(second, "alpha") == "left", "alpha to be seen as gone")
+    assert node_of(second, ask(second, body["model"])) == "beta"
+    assert "only gateway that is there" in refused(second, "nodes", "drain", "beta", expect=2)
+    again = grid.up("alpha", "--echo")
+    alive(again, "alpha", "beta")
+    wait_for(lambda: second.members()[first.id]["duty"] == "open", "alpha to be open")
 
 
 def test_a_removed_node_is_gone(grid):
@@ -285,6 +345,22 @@ def test_where_a_request_would_go(trio):
     assert f"{where}: ready" in text and f"{told['decision']['name']} <-" in text
 
 
+def test_explain_says_the_name_of_now(grid):
+    gateway = grid.up("alpha", "--echo")
+    node = grid.join("beta", gateway.token, "--echo")
+    alive(gateway, "alpha", "beta")
+    only(gateway, "beta")
+    request = ask(gateway, echo(text="hello"))
+    assert node_of(gateway, request) == "beta"
+    gateway.request("PATCH", f"/grid/v1/members/{node.id}", {"name": "bonn-7"})
+    assert node_of(gateway, request) == "bonn-7"
+    assert "sent to bonn-7\n" in starlane(gateway, "explain", request)
+    label = f'{{member="{node.id}",name="bonn-7"}}'
+    wait_for(lambda: f"starlane_grid_member_rtt_seconds{label}" in gateway.metrics(), "the name")
+    node.kill()  # a name is known of who is away, too
+    assert node_of(gateway, request) == "bonn-7"
+
+
 def test_a_request_that_moved(grid):
     gateway = grid.up("alpha", "--echo")
     node = grid.join("beta", gateway.token, "--echo")
@@ -341,11 +417,11 @@ def test_a_request_that_waits(grid):
 
 
 def test_a_model_that_fits_nowhere(grid):
-    gateway = grid.up("alpha", "--memory", "20M")
-    grid.join("beta", gateway.token, "--memory", "30M")
+    gateway = grid.up("alpha", "--memory", "4M")
+    grid.join("beta", gateway.token, "--memory", "5M")
     alive(gateway, "alpha", "beta")
     told = gateway.get("/grid/v1/explain?model=starling").json
-    assert re.search(r"needs 0\.\d+ GB of memory; of 2 members the largest, beta, has 0\.03 GB",
+    assert re.search(r"needs \d+\.\d MB of memory; of 2 members the largest, beta, has 5\.2 MB",
                      told["why"])
     assert told["decision"]["node"] is None
     assert told["why"] in starlane(gateway, "explain", "--model", "starling")
@@ -385,7 +461,9 @@ def test_keys_say_who_may_look(grid):
         text = gateway.starlane.text("keys", "create", "--name", name, *options)
         return {"Authorization": f"Bearer {text.strip()}"}
     user, narrow = bearer("user"), bearer("narrow", "--models", "starling")
-    wait_for(lambda: gateway.get("/v1/models", expect=None).status == 401, "keys to be in force")
+    wait_for(lambda: gateway.get("/v1/models", expect=None).status == 401
+             and gateway.get("/v1/models", headers=narrow, expect=None).status == 200,
+             "keys to be in force")
     home = pathlib.Path(gateway.starlane.environment["STARLANE_HOME"])
     administrator = {"Authorization": "Bearer " + (home / "grid/admin.key").read_text().strip()}
     for path in paths:

@@ -18,7 +18,8 @@ from service import Service
 PAGES = ["README.md", "README.zh-CN.md"]
 ELSEWHERE = ("make ", "build/starlane pull ", "build/starlane import ~/.ollama/models",
              "build/starlane serve ", "build/starlane up ", "build/starlane join ",
-             "build/starlane nodes ", "build/starlane explain ", "build/starlane token ")
+             "build/starlane nodes ", "build/starlane explain ", "build/starlane token ",
+             "build/starlane plan ")
 """What is not run as it stands: it builds, needs the Internet, somebody's home or a grid, or does
 not end by itself."""
 SHARED = pathlib.Path(os.environ.get("STARLANE_SHARED", ROOT.parent / "shared")) / "data"

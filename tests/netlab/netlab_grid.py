@@ -73,8 +73,8 @@ class Grid:
         self.wait(lambda: self.get(name, "/health") is not None, f"{name} to serve", [name])
 
     def make_token(self, uses):
-        return self.cli(self.gateways[0], "token", "create", "--ttl", "10m", "--uses",
-                        uses).split()[-1]
+        return self.cli(self.gateways[0], "token", "create", "--gateway", "--ttl", "10m",
+                        "--uses", uses).split()[-1]
 
     def join(self, name, token, *options, gateway=False):
         extra = ["--gateway", "--host", "*", "--insecure"] if gateway else []

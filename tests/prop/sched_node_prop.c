@@ -83,7 +83,10 @@ static void shadow_worker_gone(struct world *world, uint32_t number)
         struct shadow_request *request = &world->requests[i];
         if (request->model != number) continue;
         if (request->life == CANCELLING) request->life = ENDED;
-        if (request->life == RUNNING) shadow_strike(world, request, alone, unproven_only);
+        if (request->life == RUNNING && model->end_awaited)
+            request->life = RETRYING; /* a RELOAD is nobody's fault */
+        else if (request->life == RUNNING)
+            shadow_strike(world, request, alone, unproven_only);
     }
     if (model->removing) model->added = false;
     model->worker = model->ready = model->end_awaited = model->removing = false;
@@ -156,6 +159,7 @@ static void shadow_event(struct world *world, const struct sched_event *event)
         model->pinned = false;
         break;
     case SCHED_STOP: model->pinned = false; break;
+    case SCHED_RELOAD: model->need_bytes = event->bytes; break;
     case SCHED_PIN: model->pinned = event->pinned; break;
     case SCHED_SET_BUDGET: world->budget_bytes = event->bytes; break;
     case SCHED_LOADED: shadow_loaded(world, event); break;
@@ -384,6 +388,7 @@ static bool draw_event(struct world *world, struct sched_event *event)
         event->loaded.n_slots = (uint32_t)prop_draw(4);
         return true;
     case SCHED_SET_BUDGET: event->bytes = 300 + prop_draw(900); return true;
+    case SCHED_RELOAD: event->bytes = prop_draw(700); /* fall through */
     case SCHED_MODEL_REMOVE:
     case SCHED_PIN:
     case SCHED_STOP:

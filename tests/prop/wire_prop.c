@@ -218,7 +218,14 @@ static void draw_load(struct wire_msg *msg)
                                               .kv_bytes_max = draw_u64(),
                                               .kv_contexts = draw_int(),
                                               .no_prefix_cache = draw_bool(),
-                                              .options = draw_bool() ? "{\"x\":1}" : NULL},
+                                              .options = draw_bool() ? "{\"x\":1}" : NULL,
+                                              .split = {.n_stages = draw_int(),
+                                                        .stage = draw_int(),
+                                                        .first = draw_int(),
+                                                        .last = draw_int(),
+                                                        .kv_blocks = draw_int(),
+                                                        .link = (enum engine_link_type)prop_draw(3),
+                                                        .n_flights = draw_int()}},
                                    .title = draw_string(),
                                    .chat_template = draw_bool() ? "{{ x }}" : NULL};
 }
@@ -246,6 +253,7 @@ static void test_load(void **state)
         assert_int_equal(a->kv_bytes_max, b->kv_bytes_max);
         assert_int_equal(a->kv_contexts, b->kv_contexts);
         assert_int_equal(a->no_prefix_cache, b->no_prefix_cache);
+        assert_memory_equal(&a->split, &b->split, sizeof a->split);
         assert_int_equal(!a->options, !b->options);
         if (a->options) assert_string_equal(a->options, b->options);
         sl_arena_reset(&arena);
@@ -685,11 +693,48 @@ static void test_pong(void **state)
     (void)state;
     /* Every byte of the statistics is a field's. */
     for (size_t i = 0; i < sizeof out.pong.stats; i++) stats[i] = (unsigned char)prop_draw(256);
+    out.pong.stats.n_stages = (int32_t)prop_draw(ENGINE_STAGES_MAX + 1);
+    for (int32_t i = out.pong.stats.n_stages; i < ENGINE_STAGES_MAX; i++)
+        out.pong.stats.hops[i] = (struct engine_hop){0};
     sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
     pass_through(&out, &arena, &in);
     assert_int_equal(in.pong.seq, out.pong.seq);
     assert_true(in.pong.loaded);
     assert_memory_equal(&in.pong.stats, &out.pong.stats, sizeof in.pong.stats);
+    sl_arena_done(&arena);
+}
+
+/* Both ways; the bytes are the frame's own. */
+static void test_stage_messages(void **state)
+{
+    struct sl_arena arena;
+    char bytes[300];
+    (void)state;
+    sl_arena_init(&arena, WIRE_ARENA_BYTES_MAX);
+    for (int i = 0; i < ROUNDS; i++) {
+        size_t n = prop_draw(sizeof bytes);
+        for (size_t k = 0; k < n; k++) bytes[k] = (char)prop_draw(256);
+        const struct wire_stage stage = {(int32_t)prop_draw(ENGINE_STAGES_MAX), bytes, n};
+        struct wire_msg in, out = {.type = i % 2 ? WIRE_DELIVER : WIRE_FRAME};
+        if (i % 2)
+            out.deliver = stage;
+        else
+            out.frame = stage;
+        struct sl_err err = SL_ERR_INIT;
+        struct sl_buf buf;
+        sl_buf_init(&buf, 1 << 20);
+        assert_int_equal(wire_encode(&out, &buf, &err), SL_OK);
+        const struct frame frame = {.type = (uint8_t)buf.data[FRAME_LENGTH_BYTES],
+                                    .payload = buf.data + FRAME_HEADER_BYTES,
+                                    .n_payload = buf.len - FRAME_HEADER_BYTES};
+        assert_int_equal(wire_decode(&frame, &arena, &in, &err), SL_OK);
+        const struct wire_stage *got = i % 2 ? &in.deliver : &in.frame;
+        assert_int_equal(in.type, out.type);
+        assert_int_equal(got->stage, stage.stage);
+        assert_int_equal(got->n, n);
+        assert_memory_equal(got->bytes, bytes, n);
+        sl_buf_done(&buf);
+    }
     sl_arena_done(&arena);
 }
 
@@ -757,6 +802,11 @@ static void test_values_out_of_range(void **state)
     expect_refused(WIRE_EVENTS, "\x0a\x04\x08\x05\x68\x09", 6, "finish 9");
     expect_refused(WIRE_EVENTS, "\x0a\x04\x08\x05\x70\x63", 6, "status 99");
     expect_refused(WIRE_PING, "\x08", 1, "does not parse");
+    expect_refused(WIRE_LOAD, "\xa8\x01\x03", 3, "link 3");
+    expect_refused(WIRE_PONG, "\xb0\x01\x11", 3, "17 stages");
+    expect_refused(WIRE_PONG, "\xb0\x01\x01", 3, "1 stages");
+    expect_refused(WIRE_DELIVER, "", 0, "no stage's number");
+    expect_refused(WIRE_FRAME, "\x10", 1, "no stage's number");
 }
 
 /* A frame of nothing but empty events is many times larger once it is read. */
@@ -821,6 +871,7 @@ int main(void)
         cmocka_unit_test(test_load_replies),
         cmocka_unit_test(test_events),
         cmocka_unit_test(test_pong),
+        cmocka_unit_test(test_stage_messages),
         cmocka_unit_test(test_broken_bytes),
         cmocka_unit_test(test_values_out_of_range),
         cmocka_unit_test(test_flood_of_events),

@@ -176,7 +176,8 @@ static void say_cards(struct fake_grid *grid, uint32_t number)
                                    .format = "gguf",
                                    .family = "",
                                    .parameter_size = "",
-                                   .quantization = ""};
+                                   .quantization = "",
+                                   .shape = grid->shape};
     const struct grid_msg msg = {
         .type = GRID_CARDS,
         .cards = {.boot = node->boot, .version = 1, .v = &card, .n = node->has_file}};
@@ -194,23 +195,146 @@ static void count_attempts(const struct fake_node *node, struct hosted_load *loa
     }
 }
 
+/* --- chains --- */
+
+static struct fake_node *node_by_id(struct fake_grid *grid, const char *id)
+{
+    for (uint32_t i = 0; i < grid->n_nodes; i++)
+        if (!strcmp(grid->nodes[i].id, id)) return &grid->nodes[i];
+    return NULL;
+}
+
+static bool members_live(struct fake_grid *grid, const struct grid_split *chain)
+{
+    for (size_t i = 0; i < chain->n_stages; i++)
+        if (!node_by_id(grid, chain->stages[i].member)->alive) return false;
+    return true;
+}
+
+static uint64_t stage_bytes(const struct fake_grid *grid, const struct grid_stage *stage)
+{
+    int32_t n_layer = grid->shape ? grid->shape->n_layer : 1;
+    return MODEL_BYTES / (uint64_t)n_layer * (uint64_t)(stage->last - stage->first);
+}
+
+/* What the node runs for others. */
+static size_t stages_at(struct fake_grid *grid, const struct fake_node *node,
+                        struct grid_stage_hosted *out)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < grid->n_nodes; i++) {
+        const struct fake_node *head = &grid->nodes[i];
+        for (size_t k = 1; head->alive && head->chain && k < head->chain->n_stages; k++) {
+            const struct grid_stage *stage = &head->chain->stages[k];
+            if (strcmp(stage->member, node->id) != 0) continue;
+            out[n++] = (struct grid_stage_hosted){.chain = "c",
+                                                  .model = FAKE_MODEL,
+                                                  .head = head->id,
+                                                  .first = stage->first,
+                                                  .last = stage->last,
+                                                  .bytes = stage_bytes(grid, stage),
+                                                  .state = SCHED_READY};
+        }
+    }
+    return n;
+}
+
+static void measure_hops(struct fake_grid *grid, const struct fake_node *head,
+                         struct grid_hop hops[SPLIT_STAGES_MAX])
+{
+    for (size_t i = 0; i < head->chain->n_stages; i++) {
+        double slow = node_by_id(grid, head->chain->stages[i].member)->slow;
+        hops[i] = (struct grid_hop){.compute_s = grid->stage_s * (slow > 0 ? slow : 1),
+                                    .bytes = 2.0 * grid->shape->n_embd,
+                                    .load = 0.5};
+    }
+}
+
+static size_t peers_of(struct fake_grid *grid, const struct fake_node *node,
+                       struct grid_peer peers[FAKE_NODES_MAX])
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < grid->n_nodes && node->rtt_s > 0; i++)
+        if (&grid->nodes[i] != node)
+            peers[n++] = (struct grid_peer){grid->nodes[i].id, node->rtt_s, 1e9};
+    return n;
+}
+
+static void chain_forget(struct fake_node *node)
+{
+    sl_free(node->chain);
+    node->chain = NULL;
+    node->chain_broken = false;
+}
+
+static void chain_take(struct fake_grid *grid, struct fake_node *node,
+                       const struct grid_split *split)
+{
+    if (grid_split_equal(node->chain, split) && !node->chain_broken) return;
+    chain_forget(node);
+    node->chain = grid_split_copy(split);
+    assert_non_null(node->chain);
+    memset(node->attempts, 0, sizeof node->attempts);
+    node->hosts = false;
+    node->n_loads++;
+    node->ready_ns = grid->now_ns + LOAD_NS;
+}
+
+static void chain_turn(struct fake_grid *grid, struct fake_node *node)
+{
+    if (!node->chain || node->chain_broken || members_live(grid, node->chain)) return;
+    node->chain_broken = true;
+    node->hosts = false;
+    node->ready_ns = 0;
+    node->report_ns = grid->now_ns;
+    for (int i = 0; i < FAKE_ATTEMPTS_MAX; i++) node->attempts[i].used = false;
+}
+
+struct fake_node *fake_chain_head(struct fake_grid *grid)
+{
+    for (uint32_t i = 0; i < grid->n_nodes; i++)
+        if (grid->nodes[i].alive && grid->nodes[i].chain) return &grid->nodes[i];
+    return NULL;
+}
+
+/* --- what nodes say --- */
+
+static void fill_hosted(struct fake_grid *grid, const struct fake_node *node, struct grid_hop *hops,
+                        struct grid_hosted *hosted)
+{
+    *hosted = (struct grid_hosted){.name = FAKE_MODEL,
+                                   .digest = node->digest,
+                                   .load = {.state = node->hosts ? SCHED_READY : SCHED_LOADING,
+                                            .n_slots = node->n_slots,
+                                            .n_queue_max = node->n_queue},
+                                   .bytes = MODEL_BYTES,
+                                   .last_error = "",
+                                   .split = node->chain};
+    if (node->fails_to_load) {
+        hosted->load.state = SCHED_FAILED;
+        hosted->last_error = "the file is cut short";
+    }
+    if (!node->chain) return;
+    hosted->bytes = stage_bytes(grid, &node->chain->stages[0]);
+    if (node->chain_broken) hosted->load.state = SCHED_FAILED;
+    if (node->chain_broken) hosted->last_error = "a stage is gone";
+    if (node->hosts && grid->stage_s > 0) {
+        measure_hops(grid, node, hops);
+        hosted->hops = hops;
+    }
+}
+
 static void say_report(struct fake_grid *grid, uint32_t number)
 {
     struct fake_node *node = &grid->nodes[number];
-    struct grid_hosted hosted = {.name = FAKE_MODEL,
-                                 .digest = node->digest,
-                                 .load = {.state = node->hosts ? SCHED_READY : SCHED_LOADING,
-                                          .n_slots = node->n_slots,
-                                          .n_queue_max = node->n_queue},
-                                 .bytes = MODEL_BYTES,
-                                 .last_error = ""};
+    struct grid_hop hops[SPLIT_STAGES_MAX];
+    struct grid_stage_hosted stages[FAKE_NODES_MAX];
+    struct grid_peer peers[FAKE_NODES_MAX];
+    struct grid_hosted hosted;
     const struct grid_covers covers = {grid->nodes[0].id, GATEWAY_BOOT, node->sent};
-    if (node->fails_to_load) {
-        hosted.load.state = SCHED_FAILED;
-        hosted.last_error = "the file is cut short";
-    }
+    fill_hosted(grid, node, hops, &hosted);
     count_attempts(node, &hosted.load);
-    const struct grid_msg msg = {
+    struct grid_msg msg = {
         .type = GRID_REPORT,
         .report = {.boot = node->boot,
                    .version = ++node->version,
@@ -222,7 +346,16 @@ static void say_report(struct fake_grid *grid, uint32_t number)
                    .covers = &covers,
                    .n_covers = 1,
                    .hosted = &hosted,
-                   .n_hosted = node->hosts || node->ready_ns || node->fails_to_load}};
+                   .n_hosted =
+                       node->hosts || node->ready_ns || node->fails_to_load || node->chain_broken,
+                   .stages = stages,
+                   .n_stages = stages_at(grid, node, stages),
+                   .peers = peers,
+                   .n_peers = peers_of(grid, node, peers),
+                   .machine = node->machine.memory_bytes_s > 0 ? &node->machine : NULL}};
+    if (msg.report.n_hosted) msg.report.memory_used_bytes = hosted.bytes;
+    for (size_t i = 0; i < msg.report.n_stages; i++)
+        msg.report.memory_used_bytes += stages[i].bytes;
     node->report_ns = grid->now_ns + REPORT_NS;
     say(grid, number, "report", true, &msg);
     if (node->version % 10 == 1) say_cards(grid, number);
@@ -383,12 +516,17 @@ static void on_sync(struct fake_grid *grid, uint32_t number, const struct grid_s
 static void on_control(struct fake_grid *grid, uint32_t number, const struct grid_control *control)
 {
     struct fake_node *node = &grid->nodes[number];
-    if (control->kind == GRID_CONTROL_LOAD && !node->hosts && !node->ready_ns) {
+    if (control->kind == GRID_CONTROL_LOAD && control->split) {
+        assert_string_equal(control->split->stages[0].member, node->id);
+        chain_take(grid, node, control->split);
+    } else if (control->kind == GRID_CONTROL_LOAD && !node->hosts && !node->ready_ns) {
         node->n_loads++;
         node->ready_ns = grid->now_ns + LOAD_NS;
-    } else if (control->kind == GRID_CONTROL_UNLOAD && node->hosts) {
+    } else if (control->kind == GRID_CONTROL_UNLOAD && (node->hosts || node->chain)) {
         node->n_unloads++;
         node->hosts = false;
+        node->ready_ns = 0;
+        chain_forget(node);
     }
     say_report(grid, number);
 }
@@ -439,6 +577,7 @@ static void node_turn(struct fake_grid *grid, uint32_t number)
 {
     struct fake_node *node = &grid->nodes[number];
     if (!node->alive) return;
+    chain_turn(grid, node);
     if (node->ready_ns && grid->now_ns >= node->ready_ns) {
         node->ready_ns = 0;
         node->hosts = !node->fails_to_load;
@@ -478,6 +617,7 @@ void fake_node_die(struct fake_node *node)
 {
     node->alive = node->hosts = false;
     node->ready_ns = 0;
+    chain_forget(node);
     memset(node->attempts, 0, sizeof node->attempts);
 }
 
@@ -538,6 +678,7 @@ void fake_grid_create(struct fake_grid *grid)
 void fake_grid_end(struct fake_grid *grid)
 {
     dispatch_destroy(grid->dispatch);
+    for (uint32_t i = 0; i < grid->n_nodes; i++) chain_forget(&grid->nodes[i]);
     while (grid->n_messages) sl_free(heap_pop(grid).bytes);
 }
 

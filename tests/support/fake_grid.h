@@ -42,7 +42,14 @@ struct fake_node {
     const char *digest;
     struct fake_attempt attempts[FAKE_ATTEMPTS_MAX];
     uint32_t n_runs, n_loads, n_unloads; /* ever */
-    int64_t last_to_ns, last_from_ns;    /* arrival of the last message: they keep their order */
+    /* Stage 0 of this chain; NULL: whole. While it loads or one of its members is dead it serves
+     * nobody. */
+    struct grid_split *chain;
+    bool chain_broken;
+    struct split_machine machine; /* told when a speed in it is not 0 */
+    double slow;                  /* its stages compute so much longer than foretold; 0: as is */
+    double rtt_s;                 /* to all others; 0: not told */
+    int64_t last_to_ns, last_from_ns; /* arrival of the last message: they keep their order */
 };
 
 struct fake_message {
@@ -67,6 +74,8 @@ struct fake_grid {
     uint64_t n_posted;
     uint32_t loss_percent, twice_percent;
     uint64_t n_lost;
+    const struct split_model *shape; /* on the cards; NULL: it cannot be split */
+    double stage_s;                  /* that each stage's head measures of it, times `slow` */
     /* One allocation of the dispatcher fails, in its call number poor / 5 from now: the one with
      * number poor % 5; 0: none. The nodes always have memory. */
     uint64_t poor, n_calls;
@@ -98,6 +107,9 @@ void fake_grid_run(struct fake_grid *grid, int64_t for_ns);
 /* Until it has ended; false: not within that time. */
 bool fake_grid_run_until_ended(struct fake_grid *grid, const struct fake_client *client,
                                int64_t at_most_ns);
+
+/* The head of the chain that is there; NULL: there is none. */
+struct fake_node *fake_chain_head(struct fake_grid *grid);
 
 void fake_node_die(struct fake_node *node);
 void fake_node_start(struct fake_grid *grid, struct fake_node *node);

@@ -11,12 +11,13 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "grid/blobs.h"
+#include "grid/chunk_list.h"
 #include "grid/pull.h"
 #include "grid/store_int.h"
 #include "support/http_fixture.h"
 #include "support/temp_dir.h"
+#include "support/no_memory.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -31,18 +32,14 @@ struct member {
     int n_left; /* requests until it allows nothing more; 0: no limit */
 };
 
-static bool allowed(void *ctx, struct http_exchange *x)
-{
-    struct member *member = ctx;
-    if (member->n_left && --member->n_left == 0) member->allows = false;
-    if (!member->allows) http_respond(x, 403, "text/plain", "no", 2);
-    return member->allows;
-}
-
 static void on_request(void *ctx, struct http_exchange *x)
 {
     struct member *member = ctx;
-    if (!blobs_handle(member->blobs, x)) http_respond(x, 404, NULL, NULL, 0);
+    if (member->n_left && --member->n_left == 0) member->allows = false;
+    if (!member->allows)
+        http_respond(x, 403, "text/plain", "no", 2);
+    else if (!blobs_handle(member->blobs, x))
+        http_respond(x, 404, NULL, NULL, 0);
 }
 
 static struct store *open_store(const char *home)
@@ -57,7 +54,7 @@ static void member_start(struct member *member, struct http_fixture *f, const ch
     struct http_server_cfg cfg = {.on_request = on_request, .ctx = member};
     struct sl_err err = SL_ERR_INIT;
     fixture_start(f, &cfg);
-    struct blobs_cfg blobs_cfg = {.loop = f->loop, .allowed = allowed, .ctx = member};
+    struct blobs_cfg blobs_cfg = {.loop = f->loop};
     *member = (struct member){.store = open_store(home), .allows = true};
     blobs_cfg.store = member->store;
     assert_int_equal(blobs_create(&blobs_cfg, &member->blobs, &err), SL_OK);
@@ -74,6 +71,16 @@ static void import(struct store *store)
 {
     struct sl_err err = SL_ERR_INIT;
     assert_int_equal(store_import_file(store, MODEL, NAME, &err), SL_OK);
+}
+
+/* A member that has the model. */
+static void member_start_with(struct member *member, struct http_fixture *f,
+                              struct store_model *model)
+{
+    struct sl_err err = SL_ERR_INIT;
+    member_start(member, f, "a");
+    import(member->store);
+    assert_int_equal(store_find(member->store, NAME, model, &err), SL_OK);
 }
 
 /* A pull on a thread of its own, as it blocks. */
@@ -178,17 +185,13 @@ static void test_what_is_not_given(void **state)
     struct member member;
     struct store_model model;
     char head[256];
-    struct sl_err err = SL_ERR_INIT;
     (void)state;
-    member_start(&member, &f, "a");
-    import(member.store);
-    assert_int_equal(store_find(member.store, NAME, &model, &err), SL_OK);
+    member_start_with(&member, &f, &model);
     ask(&f, "GET /grid/v1/blobs/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", " 400 ");
     ask(&f, "GET /grid/v1/blobs/zz HTTP/1.1\r\nHost: x\r\n\r\n", " 400 ");
     ask(&f, "GET /grid/v1/models/%2e%2e%2fx HTTP/1.1\r\nHost: x\r\n\r\n", " 400 ");
     ask(&f, "GET /grid/v1/models/nobody HTTP/1.1\r\nHost: x\r\n\r\n", " 404 ");
     ask(&f, "GET /grid/v1/models/starling HTTP/1.1\r\nHost: x\r\n\r\n", " 404 ");
-    ask(&f, "PUT /grid/v1/models/x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", " 405 ");
     ask(&f, "GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n", " 404 ");
     snprintf(head, sizeof head, "GET /grid/v1/blobs/%064d HTTP/1.1\r\nHost: x\r\n\r\n", 7);
     ask(&f, head, " 404 ");
@@ -199,15 +202,74 @@ static void test_what_is_not_given(void **state)
     snprintf(head, sizeof head,
              "GET /grid/v1/blobs/%s HTTP/1.1\r\nHost: x\r\nRange: bytes=0-3\r\n\r\n", model.digest);
     ask(&f, head, "GGUF");
-    member.allows = false;
-    ask(&f, head, " 403 ");
     struct blobs_stats stats;
     blobs_stats_get(member.blobs, &stats);
-    assert_int_equal(stats.n_refused, 1);
+    assert_int_equal(stats.n_refused, 0);
     assert_int_equal(stats.n_sent, 1);
     assert_int_equal(stats.bytes_sent, 4);
     store_model_done(&model);
     member_stop(&member, &f);
+}
+
+/* The list of a blob's chunks: the same for all who ask, and none of what is not here. */
+static void test_chunks(void **state)
+{
+    struct http_fixture f;
+    struct member member;
+    struct http_peer peers[3];
+    struct store_model model;
+    struct chunk_list lists[3];
+    char head[256];
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    member_start_with(&member, &f, &model);
+    snprintf(head, sizeof head,
+             "GET /grid/v1/blobs/%s/chunks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+             model.digest);
+    for (int i = 0; i < 3; i++) {
+        peer_connect(&f, &peers[i]);
+        peer_send_str(&f, &peers[i], head);
+    }
+    for (int i = 0; i < 3; i++) {
+        peer_expect_close(&f, &peers[i]);
+        const char *body = strstr(peers[i].got, "\r\n\r\n") + 4;
+        size_t n = peers[i].len - (size_t)(body - peers[i].got);
+        assert_int_equal(chunk_list_parse(body, n, &lists[i], &err), SL_OK);
+        assert_int_equal(lists[i].size, model.size);
+        assert_memory_equal(lists[i].id, lists[0].id, SHA256_BYTES);
+        peer_done(&peers[i]);
+    }
+    for (int i = 0; i < 3; i++) chunk_list_done(&lists[i]);
+    snprintf(head, sizeof head, "GET /grid/v1/blobs/%064d/chunks HTTP/1.1\r\nHost: x\r\n\r\n", 7);
+    ask(&f, head, " 404 ");
+    snprintf(head, sizeof head, "GET /grid/v1/blobs/%s/chunk HTTP/1.1\r\nHost: x\r\n\r\n",
+             model.digest);
+    ask(&f, head, " 400 ");
+    store_model_done(&model);
+    member_stop(&member, &f);
+}
+
+/* Who asks goes away while its list is made; the server goes before it has one. */
+static void test_chunks_are_not_waited_for(void **state)
+{
+    struct http_fixture f;
+    struct member member;
+    struct http_peer peer;
+    struct store_model model;
+    char head[256];
+    (void)state;
+    member_start_with(&member, &f, &model);
+    snprintf(head, sizeof head, "GET /grid/v1/blobs/%s/chunks HTTP/1.1\r\nHost: x\r\n\r\n",
+             model.digest);
+    for (int i = 0; i < 3; i++) {
+        peer_connect(&f, &peer);
+        peer_send_str(&f, &peer, head);
+        FIXTURE_UNTIL(&f, fixture_stats(&f).n_requests == (uint64_t)i + 1);
+        if (i < 2) peer_done(&peer);
+    }
+    store_model_done(&model);
+    member_stop(&member, &f);
+    peer_done(&peer);
 }
 
 static void test_pulls_whole(void **state)
@@ -218,10 +280,8 @@ static void test_pulls_whole(void **state)
     struct store_model there, here;
     struct sl_err err = SL_ERR_INIT;
     (void)state;
-    member_start(&member, &f, "a");
-    import(member.store);
+    member_start_with(&member, &f, &there);
     struct store *mine = open_store("b");
-    assert_int_equal(store_find(member.store, NAME, &there, &err), SL_OK);
     pull_from(&puller, &f, mine, there.digest);
     assert_int_equal(puller.status, SL_OK);
     assert_int_equal(store_find(mine, NAME, &here, &err), SL_OK);
@@ -273,11 +333,8 @@ static void test_is_cut_while_sending(void **state)
     struct http_peer peer;
     struct store_model model;
     char head[256];
-    struct sl_err err = SL_ERR_INIT;
     (void)state;
-    member_start(&member, &f, "a");
-    import(member.store);
-    assert_int_equal(store_find(member.store, NAME, &model, &err), SL_OK);
+    member_start_with(&member, &f, &model);
     snprintf(head, sizeof head, "GET /grid/v1/blobs/%s HTTP/1.1\r\nHost: x\r\n\r\n", model.digest);
     for (int i = 0; i < 3; i++) { /* the client goes first, then the server */
         peer_connect(&f, &peer);
@@ -295,23 +352,20 @@ static void test_is_cut_while_sending(void **state)
     peer_done(&peer);
 }
 
+static sl_status create_once(void *ctx)
+{
+    struct blobs *blobs;
+    struct sl_err err = SL_ERR_INIT;
+    sl_status status = blobs_create(ctx, &blobs, &err);
+    if (status == SL_OK) blobs_destroy(blobs);
+    return status;
+}
+
 static void test_without_memory(void **state)
 {
     struct blobs_cfg cfg = {0};
-    struct blobs *blobs;
-    struct sl_err err = SL_ERR_INIT;
-    sl_status status = SL_NOMEM;
     (void)state;
-    uint64_t live = sl_mem_live();
-    for (uint64_t n = 1; status == SL_NOMEM; n++) {
-        sl_mem_fail_at(n, false);
-        status = blobs_create(&cfg, &blobs, &err);
-        sl_mem_fail_at(0, false);
-        if (status != SL_OK) assert_int_equal(sl_mem_live(), live);
-    }
-    assert_int_equal(status, SL_OK);
-    blobs_destroy(blobs);
-    assert_int_equal(sl_mem_live(), live);
+    no_memory_each(create_once, &cfg);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, temp_dir_setup, temp_dir_teardown)
@@ -321,6 +375,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_ranges),
         TEST(test_what_is_not_given),
+        TEST(test_chunks),
+        TEST(test_chunks_are_not_waited_for),
         TEST(test_pulls_whole),
         TEST(test_goes_on_at_another),
         TEST(test_is_cut_while_sending),

@@ -18,13 +18,15 @@
 static struct fake_grid grid;
 static bool liar_is_member, liar_is_gateway;
 static enum node_duty liar_duty;
+static const char *liar_name; /* in the registry; NULL: not told */
 
 static bool standing(void *ctx, const char *id, struct dispatch_standing *out)
 {
     (void)ctx;
     bool liar = strcmp(id, LIAR) == 0;
     *out = (struct dispatch_standing){.gateway = !liar || liar_is_gateway,
-                                      .duty = liar ? liar_duty : NODE_OPEN};
+                                      .duty = liar ? liar_duty : NODE_OPEN,
+                                      .name = liar ? liar_name : NULL};
     return !liar || liar_is_member;
 }
 
@@ -34,6 +36,7 @@ static int setup(void **state)
     liar_is_member = true;
     liar_is_gateway = false;
     liar_duty = NODE_OPEN;
+    liar_name = NULL;
     fake_grid_begin(&grid, 3);
     grid.cfg.standing = standing;
     return 0;
@@ -239,6 +242,99 @@ static void test_numbers_out_of_bounds_are_not_taken(void **state)
     sl_arena_done(&arena);
 }
 
+static void say_report(const char *name, bool drained)
+{
+    const struct grid_msg msg = {.type = GRID_REPORT,
+                                 .report = {.boot = grid.nodes[2].boot,
+                                            .version = 1000000,
+                                            .name = name,
+                                            .address = "",
+                                            .program = "",
+                                            .site = "",
+                                            .drained = drained,
+                                            .facts = {.duty = NODE_DRAINING}}};
+    say("report", LIAR, &msg);
+}
+
+static void keep_liar(void *ctx, const struct dispatch_member *member)
+{
+    if (strcmp(member->id, LIAR) == 0) *(struct dispatch_member *)ctx = *member;
+}
+
+static struct dispatch_member liar(void)
+{
+    struct dispatch_member member = {.id = NULL};
+    dispatch_members(grid.dispatch, keep_liar, &member);
+    assert_non_null(member.id);
+    return member;
+}
+
+static void test_names_are_those_of_the_registry(void **state)
+{
+    (void)state;
+    start();
+    say_report("n0, honestly", false);
+    assert_string_equal(liar().name, "n0, honestly");
+    liar_name = "bonn-7";
+    assert_string_equal(liar().name, "bonn-7");
+    fake_grid_end(&grid);
+}
+
+static void test_who_was_drained_has_left_and_is_not_dead(void **state)
+{
+    (void)state;
+    start();
+    assert_false(liar().left);
+    say_report("n2", true);
+    grid.nodes[2].alive = false;
+    assert_true(liar().drained);
+    assert_false(liar().left); /* it may speak yet */
+    fake_grid_run(&grid, 20 * S);
+    assert_true(liar().left);
+    assert_int_equal(stats().n_members_left, 1);
+    assert_int_equal(stats().n_members_dead, 0);
+    fake_grid_end(&grid);
+}
+
+/* What needs no file has no card anywhere: the demand alone tells of it. */
+static void test_what_another_gateway_waits_for_is_loaded(void **state)
+{
+    (void)state;
+    const struct grid_demand_entry entries[] = {{.name = "echo:x", .digest = "", .n_waiting = 1},
+                                                {.name = "parrot:y", .digest = "", .n_waiting = 1}};
+    const struct grid_msg demand = {.type = GRID_DEMAND,
+                                    .demand = {.boot = 1, .v = entries, .n = 2}};
+    grid.cfg.allow_echo = true;
+    start();
+    uint64_t before = stats().n_loads;
+    say("report", grid.nodes[1].id, &demand);
+    fake_grid_run(&grid, S);
+    assert_true(stats().places);
+    assert_int_equal(stats().n_loads, before + 1);
+    fake_grid_end(&grid);
+}
+
+static void test_a_gateway_that_leaves_is_none_to_rely_on(void **state)
+{
+    (void)state;
+    const char *self = grid.nodes[0].id;
+    start();
+    assert_true(dispatch_gateway_besides(grid.dispatch, self));
+    grid.nodes[1].alive = false;
+    fake_grid_run(&grid, 20 * S);
+    assert_false(dispatch_gateway_besides(grid.dispatch, self)); /* the third is a node */
+    liar_is_gateway = true;
+    assert_true(dispatch_gateway_besides(grid.dispatch, self));
+    liar_duty = NODE_DRAINING;
+    assert_false(dispatch_gateway_besides(grid.dispatch, self));
+    assert_true(dispatch_gateway_besides(grid.dispatch, LIAR)); /* ourselves */
+    liar_duty = NODE_CORDONED;
+    assert_true(dispatch_gateway_besides(grid.dispatch, self));
+    liar_is_member = false;
+    assert_false(dispatch_gateway_besides(grid.dispatch, self));
+    fake_grid_end(&grid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +344,10 @@ int main(void)
         cmocka_unit_test_setup(test_a_name_keeps_its_meaning, setup),
         cmocka_unit_test_setup(test_one_member_does_not_fill_the_catalogue, setup),
         cmocka_unit_test_setup(test_a_short_message_does_not_make_many, setup),
+        cmocka_unit_test_setup(test_names_are_those_of_the_registry, setup),
+        cmocka_unit_test_setup(test_who_was_drained_has_left_and_is_not_dead, setup),
+        cmocka_unit_test_setup(test_what_another_gateway_waits_for_is_loaded, setup),
+        cmocka_unit_test_setup(test_a_gateway_that_leaves_is_none_to_rely_on, setup),
         cmocka_unit_test(test_numbers_out_of_bounds_are_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

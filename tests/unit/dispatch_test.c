@@ -379,7 +379,7 @@ static void test_what_fits_nowhere_is_told_with_numbers(void **state)
     fake_client_init(&client, "too big");
     assert_int_equal(fake_submit(&grid, &client, &err), SL_UNAVAILABLE);
     assert_non_null(strstr(err.text, "1.00 GB"));
-    assert_non_null(strstr(err.text, "0.60 GB"));
+    assert_non_null(strstr(err.text, "600.0 MB"));
     assert_non_null(strstr(err.text, "n2"));
     fake_grid_end(&grid);
 }
@@ -468,7 +468,8 @@ static void gateway_says(uint64_t version, uint32_t n_waiting)
         .type = GRID_REPORT,
         .report = {
             .boot = 1, .version = version, .name = "", .address = "", .program = "", .site = ""}};
-    const struct grid_demand_entry entry = {FAKE_MODEL, "d1", n_waiting, false};
+    const struct grid_demand_entry entry = {
+        .name = FAKE_MODEL, .digest = "d1", .n_waiting = n_waiting};
     const struct grid_msg demand = {.type = GRID_DEMAND,
                                     .demand = {.boot = 1, .v = &entry, .n = n_waiting > 0}};
     say_as("a0", &report);

@@ -11,13 +11,10 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "base/mem.h"
-#include "grid/blobs.h"
-#include "grid/fetch.h"
-#include "net/http_server.h"
 #include "net/loop.h"
+#include "support/blob_giver.h"
 #include "support/temp_dir.h"
-#include "support/test_grid.h"
+#include "support/no_memory.h"
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,17 +22,6 @@
 #define MODEL STARLANE_ROOT "/models/starling.gguf"
 #define NAME "tale:1"
 #define WAIT_S 60
-
-/* A member that gives what is in its store. */
-struct giver {
-    struct store *store;
-    struct blobs *blobs;
-    struct tls_server *tls;
-    struct http_server *http;
-    struct fetch_source source;
-    int n_left; /* requests until it refuses; 0: no limit */
-    char last_peer[PKI_ID_SIZE];
-};
 
 struct bench {
     struct test_grid grid;
@@ -46,58 +32,6 @@ struct bench {
     sl_status status;
     char message[512];
 };
-
-static bool allowed(void *ctx, struct http_exchange *x)
-{
-    struct giver *giver = ctx;
-    const char *id = http_exchange_request(x)->peer_id;
-    bool ok = id && !(giver->n_left && --giver->n_left == 0);
-    snprintf(giver->last_peer, sizeof giver->last_peer, "%s", id ? id : "");
-    if (!ok) http_respond(x, 503, "text/plain", "no", 2);
-    return ok;
-}
-
-static void on_request(void *ctx, struct http_exchange *x)
-{
-    struct giver *giver = ctx;
-    if (!blobs_handle(giver->blobs, x)) http_respond(x, 404, NULL, NULL, 0);
-}
-
-static void giver_start(struct giver *giver, struct bench *b, const struct test_member *member,
-                        const char *name)
-{
-    char cert[TEMP_PATH_MAX], key[TEMP_PATH_MAX], file[32];
-    uint16_t port;
-    struct sl_err err = SL_ERR_INIT;
-    *giver = (struct giver){0};
-    snprintf(file, sizeof file, "%s.cert.pem", name);
-    snprintf(cert, sizeof cert, "%s", temp_path(file));
-    snprintf(file, sizeof file, "%s.key.pem", name);
-    snprintf(key, sizeof key, "%s", temp_path(file));
-    snprintf(file, sizeof file, "store-%s", name);
-    test_member_write(member, name);
-    assert_int_equal(store_open(temp_path(file), &giver->store, NULL), SL_OK);
-    assert_int_equal(store_import_file(giver->store, MODEL, NAME, &err), SL_OK);
-    const struct blobs_cfg blobs = {
-        .loop = b->loop, .store = giver->store, .allowed = allowed, .ctx = giver};
-    const struct http_server_cfg http = {.on_request = on_request, .ctx = giver};
-    assert_int_equal(blobs_create(&blobs, &giver->blobs, &err), SL_OK);
-    assert_int_equal(
-        tls_server_create_for_grid(cert, key, temp_path("root.pem"), &giver->tls, &err), SL_OK);
-    assert_int_equal(http_server_create(b->loop, &http, &giver->http, &err), SL_OK);
-    assert_int_equal(http_server_listen(giver->http, "127.0.0.1", 0, giver->tls, &port, &err),
-                     SL_OK);
-    snprintf(giver->source.id, sizeof giver->source.id, "%s", member->id);
-    snprintf(giver->source.address, sizeof giver->source.address, "127.0.0.1:%u", port);
-}
-
-static void giver_stop(struct giver *giver)
-{
-    http_server_destroy(giver->http);
-    blobs_destroy(giver->blobs);
-    tls_server_destroy(giver->tls);
-    store_close(giver->store);
-}
 
 static void on_done(void *ctx, const char *name, const struct sl_err *why)
 {
@@ -114,10 +48,8 @@ static void bench_start(struct bench *b)
     struct sl_err err = SL_ERR_INIT;
     *b = (struct bench){0};
     setenv("STARLANE_OLLAMA_REGISTRY", "http://127.0.0.1:9", 1); /* nobody is there */
-    test_grid_init(&b->grid, sl_unix_time_ms() / 1000);
+    blob_grid_init(&b->grid);
     snprintf(root, sizeof root, "%s", temp_path("root.pem"));
-    assert_int_equal(pki_file_write(root, b->grid.root.data, b->grid.root.len, &err), SL_OK);
-    test_member_write(&b->grid.node, "me");
     snprintf(cert, sizeof cert, "%s", temp_path("me.cert.pem"));
     snprintf(key, sizeof key, "%s", temp_path("me.key.pem"));
     assert_int_equal(loop_create(0, &b->loop, &err), SL_OK);
@@ -149,14 +81,6 @@ static void wait_done(struct bench *b, int n)
     }
 }
 
-static void digest_of(struct giver *giver, char out[STORE_DIGEST_SIZE])
-{
-    struct store_model model;
-    assert_int_equal(store_find(giver->store, NAME, &model, NULL), SL_OK);
-    memcpy(out, model.digest, STORE_DIGEST_SIZE);
-    store_model_done(&model);
-}
-
 static void assert_here(struct bench *b, const char *digest)
 {
     struct store_model model;
@@ -174,14 +98,14 @@ static void count(void *ctx, const struct fetch_progress *progress)
 static void test_from_a_member(void **state)
 {
     struct bench b;
-    struct giver giver;
+    struct blob_giver giver;
     char digest[STORE_DIGEST_SIZE];
     struct fetch_stats stats;
     int n = 0;
     (void)state;
     bench_start(&b);
-    giver_start(&giver, &b, &b.grid.gateway, "g");
-    digest_of(&giver, digest);
+    blob_giver_start(&giver, b.loop, &b.grid.gateway, "g");
+    blob_giver_import(&giver, MODEL, NAME, digest);
     assert_int_equal(fetch_start(b.fetch, NAME, digest, &giver.source, 1, NULL), SL_OK);
     assert_int_equal(fetch_start(b.fetch, NAME, digest, &giver.source, 1, NULL), SL_OK);
     fetch_each(b.fetch, count, &n);
@@ -193,25 +117,26 @@ static void test_from_a_member(void **state)
     fetch_stats_get(b.fetch, &stats);
     assert_int_equal(stats.n_from_members, 1);
     assert_true(stats.bytes > 1000000);
-    giver_stop(&giver);
+    blob_giver_stop(&giver);
     bench_stop(&b);
 }
 
 static void test_the_next_goes_on(void **state)
 {
     struct bench b;
-    struct giver giver, other;
+    struct blob_giver giver, other;
     struct test_member third;
     char digest[STORE_DIGEST_SIZE];
     (void)state;
     bench_start(&b);
-    giver_start(&giver, &b, &b.grid.gateway, "g");
+    blob_giver_start(&giver, b.loop, &b.grid.gateway, "g");
     test_member_init(&third, b.grid.gateway.key, b.grid.gateway.chain.data, false,
                      sl_unix_time_ms() / 1000);
-    giver_start(&other, &b, &third, "t");
+    blob_giver_start(&other, b.loop, &third, "t");
     giver.n_left = other.n_left = 2; /* whoever is first gives the manifest and stops there */
     const struct fetch_source sources[] = {giver.source, other.source};
-    digest_of(&giver, digest);
+    blob_giver_import(&giver, MODEL, NAME, digest);
+    blob_giver_import(&other, MODEL, NAME, digest);
     assert_int_equal(fetch_start(b.fetch, NAME, digest, sources, 2, NULL), SL_OK);
     while (giver.n_left != 1 && other.n_left != 1) /* the first has been asked once */
         assert_int_equal(loop_turn(b.loop, 5000000, NULL), SL_OK);
@@ -222,8 +147,8 @@ static void test_the_next_goes_on(void **state)
     wait_done(&b, 1);
     assert_string_equal(b.message, "");
     assert_here(&b, digest);
-    giver_stop(&giver);
-    giver_stop(&other);
+    blob_giver_stop(&giver);
+    blob_giver_stop(&other);
     test_member_done(&third);
     bench_stop(&b);
 }
@@ -231,25 +156,27 @@ static void test_the_next_goes_on(void **state)
 static void test_not_from_strangers(void **state)
 {
     struct bench b;
-    struct giver giver;
+    struct blob_giver giver;
     struct test_grid elsewhere;
     char digest[STORE_DIGEST_SIZE];
     (void)state;
     bench_start(&b);
     test_grid_init(&elsewhere, sl_unix_time_ms() / 1000);
-    giver_start(&giver, &b, &elsewhere.node, "stranger");
-    digest_of(&giver, digest);
+    blob_giver_start(&giver, b.loop, &elsewhere.node, "stranger");
+    blob_giver_import(&giver, MODEL, NAME, digest);
     assert_int_equal(fetch_start(b.fetch, NAME, digest, &giver.source, 1, NULL), SL_OK);
     wait_done(&b, 1);
     assert_int_not_equal(b.status, SL_OK);
     assert_string_equal(giver.last_peer, "");
-    giver_stop(&giver);
-    giver_start(&giver, &b, &b.grid.gateway, "g"); /* a member, but not the one that was named */
+    blob_giver_stop(&giver);
+    /* a member, but not the one that was named */
+    blob_giver_start(&giver, b.loop, &b.grid.gateway, "g");
+    blob_giver_import(&giver, MODEL, NAME, digest);
     snprintf(giver.source.id, sizeof giver.source.id, "%s", b.grid.node.id);
     assert_int_equal(fetch_start(b.fetch, NAME, digest, &giver.source, 1, NULL), SL_OK);
     wait_done(&b, 2);
     assert_int_not_equal(b.status, SL_OK);
-    giver_stop(&giver);
+    blob_giver_stop(&giver);
     test_grid_done(&elsewhere);
     bench_stop(&b);
 }
@@ -291,23 +218,20 @@ static void test_distance(void **state)
     close(fd);
 }
 
-static void test_without_memory(void **state)
+static sl_status create_once(void *ctx)
 {
     struct fetch *fetch;
-    const struct fetch_cfg cfg = {0};
     struct sl_err err = SL_ERR_INIT;
-    sl_status status = SL_NOMEM;
+    sl_status status = fetch_create(ctx, &fetch, &err);
+    if (status == SL_OK) fetch_destroy(fetch);
+    return status;
+}
+
+static void test_without_memory(void **state)
+{
+    struct fetch_cfg cfg = {0};
     (void)state;
-    uint64_t live = sl_mem_live();
-    for (uint64_t n = 1; status == SL_NOMEM; n++) {
-        sl_mem_fail_at(n, false);
-        status = fetch_create(&cfg, &fetch, &err);
-        sl_mem_fail_at(0, false);
-        if (status != SL_OK) assert_int_equal(sl_mem_live(), live);
-    }
-    assert_int_equal(status, SL_OK);
-    fetch_destroy(fetch);
-    assert_int_equal(sl_mem_live(), live);
+    no_memory_each(create_once, &cfg);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, temp_dir_setup, temp_dir_teardown)

@@ -307,11 +307,190 @@ static void test_control(void **state)
     expect_refused(&msg, "kind");
 }
 
+/* --- models over several machines --- */
+
+#define STAGES 3
+static const struct grid_stage chain_stages[STAGES] = {
+    {"naaaaaaaaaaaaa", "10.0.0.7:4230", 0, 10},
+    {"nbbbbbbbbbbbbb", "", 10, 11},
+    {"nccccccccccccc", "[fd00::1]:4231", 11, 24}};
+static const struct grid_split chain = {.stages = chain_stages,
+                                        .n_stages = STAGES,
+                                        .n_ctx = 4096,
+                                        .n_seqs = 8,
+                                        .kv_blocks = 512,
+                                        .n_batch = 256,
+                                        .link = 1};
+
+static struct grid_msg load_of(const struct grid_split *split)
+{
+    return (struct grid_msg){
+        .type = GRID_CONTROL,
+        .control = {.kind = GRID_CONTROL_LOAD, .model = "m", .digest = "", .split = split}};
+}
+
+static void test_split(void **state)
+{
+    const struct grid_msg msg = load_of(&chain);
+    struct trip trip;
+    (void)state;
+    trip_init(&trip, &msg);
+    keep(&trip.bytes, "control_split");
+    const struct grid_split *out = trip.msg.control.split;
+    assert_non_null(out);
+    assert_true(grid_split_equal(out, &chain));
+    assert_int_equal(out->n_stages, STAGES);
+    assert_string_equal(out->stages[2].address, "[fd00::1]:4231");
+    assert_int_equal(out->stages[2].first, 11);
+    assert_int_equal(out->stages[2].last, 24);
+    assert_int_equal(out->kv_blocks, 512);
+    assert_int_equal(out->link, 1);
+    trip_done(&trip);
+}
+
+static void test_split_equal(void **state)
+{
+    struct grid_stage stages[STAGES];
+    struct grid_split other = chain;
+    (void)state;
+    memcpy(stages, chain_stages, sizeof stages);
+    other.stages = stages;
+    stages[1].address = "elsewhere:1";
+    assert_true(grid_split_equal(&chain, &other));
+    stages[0].last = stages[1].first = 9;
+    assert_false(grid_split_equal(&chain, &other));
+    memcpy(stages, chain_stages, sizeof stages);
+    stages[1].member = "nddddddddddddd";
+    assert_false(grid_split_equal(&chain, &other));
+    other = chain;
+    other.n_seqs = 1;
+    assert_false(grid_split_equal(&chain, &other));
+    assert_false(grid_split_equal(&chain, NULL));
+    assert_true(grid_split_equal(NULL, NULL));
+}
+
+static void expect_split_refused(struct grid_split split, const char *why)
+{
+    struct sl_err err = SL_ERR_INIT;
+    const struct grid_msg msg = load_of(&split);
+    assert_int_equal(grid_split_check(&split, &err), SL_CORRUPT);
+    expect_refused(&msg, why);
+}
+
+static void test_split_refused(void **state)
+{
+    struct grid_stage stages[STAGES];
+    struct grid_split split = chain;
+    struct sl_err err = SL_ERR_INIT;
+    struct sl_buf out;
+    (void)state;
+    split.n_stages = 1;
+    expect_split_refused(split, "stages");
+    split.n_stages = 0;
+    expect_split_refused(split, "stages");
+    split = chain;
+    split.link = GRID_LINKS;
+    expect_split_refused(split, "link");
+    split.link = 0;
+    split.kv_blocks = -1;
+    expect_split_refused(split, "below 0");
+    split = chain;
+    split.stages = stages;
+    memcpy(stages, chain_stages, sizeof stages);
+    stages[2].member = stages[0].member;
+    expect_split_refused(split, "two stages");
+    stages[2].member = "";
+    expect_split_refused(split, "no member");
+    memcpy(stages, chain_stages, sizeof stages);
+    stages[1].first = 9; /* layer 9 twice */
+    expect_split_refused(split, "stage 1");
+    stages[1].first = stages[1].last = 10; /* none */
+    expect_split_refused(split, "stage 1");
+    memcpy(stages, chain_stages, sizeof stages);
+    stages[0].first = 1;
+    expect_split_refused(split, "stage 0");
+    stages[0].first = 0;
+    stages[2].last = GRID_LAYERS_MAX + 1;
+    expect_split_refused(split, "stage 2");
+    split.n_stages = GRID_STAGES_MAX + 1;
+    const struct grid_msg msg = load_of(&split);
+    sl_buf_init(&out, 1 << 16);
+    assert_int_equal(grid_msg_encode(&msg, &out, &err), SL_LIMIT);
+    sl_buf_done(&out);
+}
+
+static struct grid_msg split_report(const struct grid_hosted *hosted,
+                                    const struct grid_stage_hosted *stage,
+                                    const struct split_machine *machine)
+{
+    return (struct grid_msg){.type = GRID_REPORT,
+                             .report = {.boot = 1,
+                                        .version = 2,
+                                        .name = "desk",
+                                        .address = "",
+                                        .program = "",
+                                        .site = "",
+                                        .hosted = hosted,
+                                        .n_hosted = 1,
+                                        .stages = stage,
+                                        .n_stages = 1,
+                                        .machine = machine}};
+}
+
+static void test_report_of_chains(void **state)
+{
+    struct grid_hop hops[STAGES] = {{.compute_s = 0.001, .hop_s = 0.01, .bytes = 4096, .load = 0.5},
+                                    {.compute_s = 0.002},
+                                    {.compute_s = 0.003}};
+    struct grid_hosted hosted = {.name = "m",
+                                 .digest = "d",
+                                 .load = {.state = SCHED_READY},
+                                 .last_error = "",
+                                 .split = &chain,
+                                 .hops = hops};
+    struct grid_stage_hosted stage = {"c7", "n:latest", "nzzzzzzzzzzzzz", 3,
+                                      9,    1 << 20,    SCHED_LOADING};
+    struct split_machine machine = {
+        .speed = {[SPLIT_Q4_0] = {.bytes_s = 9e9, .flops_s = {1e10, 2e10, 4e10}},
+                  [SPLIT_F32] = {.bytes_s = 1e9}},
+        .attn_one = 5e9,
+        .step_s = 0.0001,
+        .disk_bytes_s = 2e9};
+    const struct grid_msg msg = split_report(&hosted, &stage, &machine);
+    struct trip trip;
+    (void)state;
+    trip_init(&trip, &msg);
+    keep(&trip.bytes, "report_split");
+    const struct grid_report *out = &trip.msg.report;
+    assert_true(grid_split_equal(out->hosted[0].split, &chain));
+    assert_float_equal(out->hosted[0].hops[0].bytes, 4096, 0);
+    assert_float_equal(out->hosted[0].hops[2].compute_s, 0.003, 0);
+    assert_string_equal(out->stages[0].head, "nzzzzzzzzzzzzz");
+    assert_int_equal(out->stages[0].last, 9);
+    assert_int_equal(out->stages[0].state, SCHED_LOADING);
+    assert_memory_equal(out->machine, &machine, sizeof machine);
+    trip_done(&trip);
+    hops[1].hop_s = -1;
+    expect_refused(&msg, "hop");
+    hops[1].hop_s = 0;
+    stage.last = 3;
+    expect_refused(&msg, "a stage of");
+    stage.last = 9;
+    stage.state = SCHED_MODEL_STATE_COUNT;
+    expect_refused(&msg, "state");
+    stage.state = SCHED_READY;
+    machine.speed[SPLIT_F16].flops_s[1] = 0.0 / 0.0;
+    expect_refused(&msg, "speed");
+    machine.speed[SPLIT_F16].flops_s[1] = 0;
+    machine.attn_one = -1;
+    expect_refused(&msg, "speed");
+}
+
 static void test_demand(void **state)
 {
     char longer[300];
     struct grid_demand_entry many[GRID_DEMANDS_MAX + 1];
-    struct grid_demand_entry v[] = {{"m:latest", "abc", 3, false}, {"n", "", 0, true}};
+    struct grid_demand_entry v[] = {{"m:latest", "abc", 3, false, true}, {"n", "", 0, true, false}};
     struct grid_msg msg = {.type = GRID_DEMAND, .demand = {.boot = 7, .v = v, .n = 2}};
     struct sl_err err = SL_ERR_INIT;
     struct sl_buf out;
@@ -324,7 +503,9 @@ static void test_demand(void **state)
     assert_string_equal(trip.msg.demand.v[0].digest, "abc");
     assert_int_equal(trip.msg.demand.v[0].n_waiting, 3);
     assert_false(trip.msg.demand.v[0].pinned);
+    assert_true(trip.msg.demand.v[0].splits);
     assert_true(trip.msg.demand.v[1].pinned);
+    assert_false(trip.msg.demand.v[1].splits);
     trip_done(&trip);
     memset(longer, 'x', sizeof longer - 1);
     longer[sizeof longer - 1] = '\0';
@@ -441,6 +622,55 @@ static void test_cards(void **state)
     trip_done(&trip);
 }
 
+static void test_shape(void **state)
+{
+    uint64_t layer_bytes[] = {1000, 1001, 1002};
+    struct split_model shape = {.n_layer = 3,
+                                .n_embd = 64,
+                                .layer_bytes = layer_bytes,
+                                .embd_bytes = 7,
+                                .head_bytes = 8,
+                                .kv_bytes = 256,
+                                .stage_bytes = 9,
+                                .head_buffer_bytes = 10,
+                                .layer_flops = 1e6,
+                                .head_flops = 2e6,
+                                .attn_flops = 128,
+                                .active = 1,
+                                .weight = SPLIT_Q4_K,
+                                .head_weight = SPLIT_Q6_K};
+    const struct grid_card card = {.name = "m",
+                                   .digest = "d",
+                                   .format = "gguf",
+                                   .family = "",
+                                   .parameter_size = "",
+                                   .quantization = "",
+                                   .shape = &shape};
+    const struct grid_msg msg = {.type = GRID_CARDS,
+                                 .cards = {.boot = 1, .version = 2, .v = &card, .n = 1}};
+    struct trip trip;
+    (void)state;
+    trip_init(&trip, &msg);
+    keep(&trip.bytes, "cards_shape");
+    const struct split_model *out = trip.msg.cards.v[0].shape;
+    assert_memory_equal(out->layer_bytes, layer_bytes, sizeof layer_bytes);
+    struct split_model copy = *out;
+    copy.layer_bytes = layer_bytes;
+    assert_memory_equal(&copy, &shape, sizeof shape);
+    trip_done(&trip);
+    shape.active = 1.5;
+    expect_refused(&msg, "shape");
+    shape.active = 1;
+    layer_bytes[1] = UINT64_MAX;
+    expect_refused(&msg, "shape");
+    layer_bytes[1] = 1;
+    shape.n_embd = -1;
+    expect_refused(&msg, "shape");
+    shape.n_embd = 64;
+    shape.layer_flops = -1;
+    expect_refused(&msg, "shape");
+}
+
 static void test_limits(void **state)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -475,9 +705,14 @@ int main(void)
         cmocka_unit_test(test_events_by_the_piece),
         cmocka_unit_test(test_small_messages),
         cmocka_unit_test(test_control),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_split_equal),
+        cmocka_unit_test(test_split_refused),
+        cmocka_unit_test(test_report_of_chains),
         cmocka_unit_test(test_demand),
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_cards),
+        cmocka_unit_test(test_shape),
         cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,8 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -205,6 +210,39 @@ static void other_paths_and_methods_are_not_found(void **state)
     stop();
 }
 
+static int connect_only(void)
+{
+    const struct sockaddr_in address = {.sin_family = AF_INET,
+                                        .sin_port = htons(grid_port_number(w.port)),
+                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+/* They never shake hands; a member that comes after them is let in before they time out. */
+static void a_crowd_of_strangers_keeps_no_member_out(void **state)
+{
+    static int crowd[GRID_PORT_CONNECTIONS_MAX + 200];
+    const size_t n = sizeof crowd / sizeof *crowd;
+    struct rlimit limit;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_cur < 3 * n) skip(); /* the server has raised it as far as it goes */
+    put_member(&w.grid.node, false);
+    start();
+    for (size_t i = 0; i < n; i++) crowd[i] = connect_only();
+    assert_int_equal(ask("/members", true, false), SL_OK);
+    assert_string_equal(w.body.data, "members");
+    struct pollfd first = {.fd = crowd[0], .events = POLLRDHUP};
+    struct pollfd last = {.fd = crowd[n - 1], .events = POLLRDHUP};
+    assert_int_equal(poll(&first, 1, 10000), 1);
+    assert_int_equal(poll(&last, 1, 0), 0);
+    stop();
+    for (size_t i = 0; i < n; i++) close(crowd[i]);
+}
+
 static void there_is_room_for_so_many_routes(void **state)
 {
     (void)state;
@@ -288,6 +326,7 @@ int main(void)
         TEST(one_who_is_not_known_yet_is_told_to_come_again),
         TEST(one_who_was_removed_is_refused),
         TEST(other_paths_and_methods_are_not_found),
+        TEST(a_crowd_of_strangers_keeps_no_member_out),
         TEST(there_is_room_for_so_many_routes),
         TEST(a_port_that_is_taken_is_refused),
         TEST(without_a_number_the_first_free_one_is_taken),

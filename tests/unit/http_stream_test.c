@@ -304,6 +304,65 @@ static void the_oldest_idle_connection_makes_room(void **state)
     fixture_stop(&f);
 }
 
+/* They only connect, or begin a head and never end it. */
+static void a_crowd_without_requests_keeps_nobody_out(void **state)
+{
+    (void)state;
+    struct http_peer crowd[CROWD], client, busy;
+    fixture_start(&f, &(struct http_server_cfg){.n_connections_max = 6});
+    peer_connect(&f, &busy);
+    peer_send_str(&f, &busy, "GET /hold HTTP/1.1\r\n" H "\r\n");
+    FIXTURE_UNTIL(&f, f.n_held == 1);
+    peer_connect(&f, &client);
+    peer_send_str(&f, &client, "GET /echo HTTP/1.1\r\n" H "\r\n");
+    peer_expect(&f, &client, "[GET /echo ? 0 ]");
+    for (size_t i = 0; i < CROWD; i++) {
+        peer_connect(&f, &crowd[i]);
+        if (i % 2) peer_send_str(&f, &crowd[i], "GET /echo HTTP/1.1\r\nHo");
+        FIXTURE_UNTIL(&f, fixture_stats(&f).n_connections_total == i + 3);
+    }
+    assert_int_equal(fixture_stats(&f).n_connections, 6);
+    /* The oldest of the crowd went; who had sent a request before is served on. */
+    peer_expect_close(&f, &crowd[0]);
+    peer_send_str(&f, &client, "GET /echo?2 HTTP/1.1\r\n" H "\r\n");
+    peer_expect(&f, &client, "[GET /echo ?2 0 ]");
+    http_respond(f.held[0], 200, NULL, "done", 4);
+    peer_expect(&f, &busy, "done");
+    for (size_t i = 0; i < CROWD; i++) peer_done(&crowd[i]);
+    peer_done(&client);
+    peer_done(&busy);
+    fixture_stop(&f);
+}
+
+/* A server full of clients that come back now and then does not turn away who is just coming. */
+static void newcomers_do_not_push_each_other_out(void **state)
+{
+    (void)state;
+    struct http_peer regular[6], slow[2], next;
+    fixture_start(&f, &(struct http_server_cfg){.n_connections_max = 6});
+    for (size_t i = 0; i < 6; i++) {
+        peer_connect(&f, &regular[i]);
+        peer_send_str(&f, &regular[i], "GET /echo HTTP/1.1\r\n" H "\r\n");
+        peer_expect(&f, &regular[i], "[GET /echo ? 0 ]");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        peer_connect(&f, &slow[i]);
+        peer_send_str(&f, &slow[i], "GET /echo?slow HTTP/1.1\r\n");
+    }
+    peer_connect(&f, &next);
+    peer_send_str(&f, &next, "GET /echo HTTP/1.1\r\n" H "\r\n");
+    peer_expect(&f, &next, "[GET /echo ? 0 ]");
+    for (size_t i = 0; i < 3; i++) peer_expect_close(&f, &regular[i]);
+    for (size_t i = 0; i < 2; i++) {
+        peer_send_str(&f, &slow[i], H "\r\n");
+        peer_expect(&f, &slow[i], "[GET /echo ?slow 0 ]");
+    }
+    for (size_t i = 0; i < 6; i++) peer_done(&regular[i]);
+    for (size_t i = 0; i < 2; i++) peer_done(&slow[i]);
+    peer_done(&next);
+    fixture_stop(&f);
+}
+
 static void busy_connections_make_the_next_wait(void **state)
 {
     (void)state;
@@ -394,6 +453,8 @@ int main(void)
         cmocka_unit_test(idle_connections_are_closed_quietly),
         cmocka_unit_test(a_long_answer_is_no_timeout),
         cmocka_unit_test(the_oldest_idle_connection_makes_room),
+        cmocka_unit_test(a_crowd_without_requests_keeps_nobody_out),
+        cmocka_unit_test(newcomers_do_not_push_each_other_out),
         cmocka_unit_test(busy_connections_make_the_next_wait),
         cmocka_unit_test(unsent_output_of_all_has_a_limit),
         cmocka_unit_test(idle_connections_cost_little),

@@ -11,10 +11,15 @@
 #include "net/pki.h"
 #include "support/members.h"
 
+/* Merging them either way gives `later`. */
 static void assert_later(const struct member *later, const struct member *earlier)
 {
-    assert_true(member_order(later, earlier) > 0);
-    assert_true(member_order(earlier, later) < 0);
+    struct member up = *earlier, same = *later;
+    member_merge(&up, later);
+    member_merge(&same, earlier);
+    assert_true(member_equal(&up, later));
+    assert_true(member_equal(&same, later));
+    assert_false(member_equal(later, earlier));
     assert_true(member_hash(later) != member_hash(earlier));
 }
 
@@ -22,7 +27,7 @@ static void later_versions_win_and_removal_wins_over_them(void **state)
 {
     (void)state;
     struct member a = member_made(1), b = a;
-    assert_int_equal(member_order(&a, &b), 0);
+    assert_true(member_equal(&a, &b));
     assert_true(member_hash(&a) == member_hash(&b));
     b.version = 2;
     assert_later(&b, &a);
@@ -30,6 +35,25 @@ static void later_versions_win_and_removal_wins_over_them(void **state)
     assert_later(&a, &b);
     b.joins = 2; /* admitted anew */
     assert_later(&b, &a);
+}
+
+static void words_and_place_are_joined_apart(void **state)
+{
+    (void)state;
+    struct member a = member_made(1), b = a;
+    strcpy(a.labels, "site=bonn"); /* a person, at one gateway */
+    a.version = 2;
+    strcpy(b.addresses, "10.0.0.1:4230"); /* the machine, at another, several times */
+    b.place_version = 7;
+    memcpy(b.place_origin, b.id, sizeof b.place_origin);
+    struct member ab = a, ba = b;
+    member_merge(&ab, &b);
+    member_merge(&ba, &a);
+    assert_true(member_equal(&ab, &ba));
+    assert_true(member_hash(&ab) == member_hash(&ba));
+    assert_string_equal(ab.labels, "site=bonn");
+    assert_string_equal(ab.addresses, "10.0.0.1:4230");
+    assert_int_equal(member_check(&ab, NULL), SL_OK);
 }
 
 static void two_different_entries_are_never_equal(void **state)
@@ -46,9 +70,11 @@ static void two_different_entries_are_never_equal(void **state)
     v[6].is_gateway = true;
     v[7].joined_ms++;
     for (int i = 0; i < 8; i++) {
-        assert_true(member_order(&base, &v[i]) != 0);
-        assert_true(member_order(&base, &v[i]) == -member_order(&v[i], &base) ||
-                    (member_order(&base, &v[i]) > 0) != (member_order(&v[i], &base) > 0));
+        struct member up = base, down = v[i];
+        member_merge(&up, &v[i]);
+        member_merge(&down, &base);
+        assert_true(member_equal(&up, &down));
+        assert_false(member_equal(&base, &v[i]));
         assert_true(member_hash(&base) != member_hash(&v[i]));
     }
 }
@@ -165,7 +191,7 @@ static void json_keeps_everything(void **state)
     assert_int_equal(sl_json_end(&json), SL_OK);
     const struct member *back = read_text(text.data, &err);
     assert_non_null(back);
-    assert_int_equal(member_order(back, &member), 0);
+    assert_true(member_equal(back, &member));
     assert_string_equal(back->id, member.id);
     assert_true(member_hash(back) == member_hash(&member));
     sl_buf_done(&text);
@@ -193,6 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(later_versions_win_and_removal_wins_over_them),
+        cmocka_unit_test(words_and_place_are_joined_apart),
         cmocka_unit_test(two_different_entries_are_never_equal),
         cmocka_unit_test(ids_are_those_of_certificates),
         cmocka_unit_test(an_id_that_is_not_its_keys_is_refused),

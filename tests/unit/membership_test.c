@@ -18,6 +18,7 @@
 #include "grid/identity.h"
 #include "grid/join.h"
 #include "grid/membership.h"
+#include "grid/renew.h"
 #include "net/http_client.h"
 #include "net/loop.h"
 #include "support/temp_dir.h"
@@ -26,13 +27,23 @@
 #define DEADLINE_NS INT64_C(60000000000)
 #define HOUR_MS INT64_C(3600000)
 
+#define TURN_UNTIL(condition) \
+    do { \
+        int64_t turn_deadline_ns = sl_now_ns() + DEADLINE_NS; \
+        while (!(condition)) { \
+            assert_true(sl_now_ns() < turn_deadline_ns); \
+            assert_int_equal(loop_turn(w.loop, 5000000, NULL), SL_OK); \
+        } \
+    } while (0)
+
 static const char *const no_bus[] = {"nats://127.0.0.1:1"};
 
 static struct {
     char home[TEMP_PATH_MAX * 2];
     struct loop *loop;
     struct membership *gateway;
-    bool removed; /* on_removed of `other` */
+    bool removed;          /* on_removed of `other` */
+    int64_t certificate_s; /* of who starts */
 } w;
 
 static void copy_path(char out[TEMP_PATH_MAX * 2], const char *name)
@@ -47,19 +58,27 @@ static void on_removed(void *ctx, const char *message)
     w.removed = true;
 }
 
-static struct membership *start(const char *home, sl_status expected)
+static struct membership *start_with(const char *home, const char *label, sl_status expected)
 {
     struct membership *membership = NULL;
     struct sl_err err = SL_ERR_INIT;
     const struct membership_cfg cfg = {.loop = w.loop,
                                        .home = home,
+                                       .labels = &label,
+                                       .n_labels = label != NULL,
                                        .grid_host = "127.0.0.1",
                                        .bus_urls = no_bus,
                                        .n_bus_urls = 1,
+                                       .certificate_s = w.certificate_s,
                                        .on_removed = on_removed};
     sl_status status = membership_create(&cfg, &membership, &err);
     if (status != expected) fail_msg("%s: %s", sl_status_name(status), err.text);
     return membership;
+}
+
+static struct membership *start(const char *home, sl_status expected)
+{
+    return start_with(home, NULL, expected);
 }
 
 static int begin(void **state)
@@ -67,6 +86,7 @@ static int begin(void **state)
     if (temp_dir_setup(state) != 0) return -1;
     copy_path(w.home, "gateway");
     w.removed = false;
+    w.certificate_s = 0;
     if (loop_create(0, &w.loop, NULL) != SL_OK) return -1;
     assert_int_equal(membership_open_grid(w.home, NULL), SL_OK);
     w.gateway = start(w.home, SL_OK);
@@ -157,9 +177,10 @@ static struct call ask(const struct http_trust *trust, const char *path, const c
 
 static void make_token(char out[TOKEN_TEXT_MAX], int64_t ttl_ms, int64_t n_uses)
 {
+    const struct token_terms terms = {.ttl_ms = ttl_ms, .n_uses = n_uses, .gateways = true};
     struct sl_buf text;
     sl_buf_init(&text, TOKEN_TEXT_MAX - 1);
-    assert_int_equal(membership_first_token(w.gateway, ttl_ms, n_uses, &text, NULL), SL_OK);
+    assert_int_equal(membership_first_token(w.gateway, &terms, &text, NULL), SL_OK);
     memcpy(out, text.data, text.len + 1);
     sl_buf_done(&text);
 }
@@ -352,11 +373,7 @@ static void on_stored(void *ctx, const struct sl_err *err)
 
 static void turn_until(const int *value)
 {
-    int64_t end_ns = sl_now_ns() + DEADLINE_NS;
-    while (!*value) {
-        assert_true(sl_now_ns() < end_ns);
-        assert_int_equal(loop_turn(w.loop, 5000000, NULL), SL_OK);
-    }
+    TURN_UNTIL(*value);
     assert_int_equal(*value, 1);
 }
 
@@ -379,11 +396,7 @@ static void a_removed_member_is_refused_and_told(void **state)
     sl_buf_done(&call.out);
     /* It starts, knowing nothing yet, and is told at its hello. */
     struct membership *node = start(home, SL_OK);
-    int64_t end_ns = sl_now_ns() + DEADLINE_NS;
-    while (!w.removed) {
-        assert_true(sl_now_ns() < end_ns);
-        assert_int_equal(loop_turn(w.loop, 5000000, NULL), SL_OK);
-    }
+    TURN_UNTIL(w.removed);
     membership_destroy(node);
     /* With a token it comes back. */
     assert_int_equal(join(home, token, false).status, SL_OK);
@@ -417,6 +430,242 @@ static void members_are_changed_and_it_is_kept(void **state)
     assert_int_equal(entry.duty, NODE_CORDONED);
 }
 
+/* --- what a start says, and what was said since --- */
+
+static const struct member *entry_of(const char *id)
+{
+    return registry_find(membership_registry(w.gateway), id);
+}
+
+static bool both_know(const struct membership *node)
+{
+    const struct member *here = entry_of(membership_self(node));
+    const struct member *there = registry_find(membership_registry(node), membership_self(node));
+    return here->addresses[0] && there && member_equal(here, there);
+}
+
+/* Until the gateway has its hello, and it the answer. */
+static void turn_until_heard(const struct membership *node)
+{
+    TURN_UNTIL(both_know(node));
+}
+
+static void change_labels(const char *id, const char *label)
+{
+    const struct membership_change change = {.labels = &label, .n_labels = 1};
+    assert_int_equal(membership_change(w.gateway, id, &change, NULL, NULL, NULL), SL_OK);
+}
+
+static void change_duty(const char *id, enum node_duty duty)
+{
+    const struct membership_change change = {.duty = &duty};
+    assert_int_equal(membership_change(w.gateway, id, &change, NULL, NULL, NULL), SL_OK);
+}
+
+static void labels_of_the_joining_do_not_undo_later_ones(void **state)
+{
+    (void)state;
+    char token[TOKEN_TEXT_MAX], home[TEMP_PATH_MAX * 2];
+    copy_path(home, "node");
+    make_token(token, HOUR_MS, 1);
+    struct call call = join(home, token, false);
+    assert_int_equal(call.status, SL_OK);
+    change_labels(call.id, "site=bonn");
+    /* It starts with what it has joined with, and has not heard of the change. */
+    struct membership *node = start_with(home, "site=berlin", SL_OK);
+    turn_until_heard(node);
+    assert_string_equal(entry_of(call.id)->labels, "site=bonn");
+    membership_destroy(node);
+    /* What its owner says anew is new. */
+    node = start_with(home, "site=ulm", SL_OK);
+    TURN_UNTIL(strcmp(entry_of(call.id)->labels, "site=ulm") == 0);
+    membership_destroy(node);
+}
+
+static enum node_duty duty_of(const struct membership *node)
+{
+    struct member entry;
+    membership_entry(node, &entry);
+    return entry.duty;
+}
+
+static void who_was_drained_is_open_once_it_starts_again(void **state)
+{
+    (void)state;
+    char token[TOKEN_TEXT_MAX], home[TEMP_PATH_MAX * 2];
+    copy_path(home, "node");
+    make_token(token, HOUR_MS, 1);
+    struct call call = join(home, token, false);
+    change_duty(call.id, NODE_DRAINING);
+    /* It was drained while it was away: it has yet to leave. */
+    struct membership *node = start(home, SL_OK);
+    turn_until_heard(node);
+    assert_int_equal(duty_of(node), NODE_DRAINING);
+    membership_destroy(node);
+    /* Now it knew when it started. */
+    node = start(home, SL_OK);
+    assert_int_equal(duty_of(node), NODE_OPEN);
+    TURN_UNTIL(entry_of(call.id)->duty == NODE_OPEN);
+    turn_until_heard(node);
+    membership_destroy(node);
+    /* A cordon stays. */
+    change_duty(call.id, NODE_CORDONED);
+    node = start(home, SL_OK);
+    turn_until_heard(node);
+    assert_int_equal(duty_of(node), NODE_CORDONED);
+    membership_destroy(node);
+}
+
+/* --- certificates --- */
+
+#define SHORT_S 8 /* half of it is waited for */
+
+static void short_certificates(void)
+{
+    membership_destroy(w.gateway);
+    w.certificate_s = SHORT_S;
+    w.gateway = start(w.home, SL_OK);
+}
+
+/* Until the member has another certificate than that. */
+static void turn_until_renewed(const struct membership *member, int64_t not_after_s)
+{
+    TURN_UNTIL(membership_identity(member)->not_after_s != not_after_s);
+}
+
+/* A member that joins gets a new certificate when half of its time is over; the key stays. */
+static void renews(bool gateway)
+{
+    char token[TOKEN_TEXT_MAX], home[TEMP_PATH_MAX * 2];
+    struct identity *before = NULL, *after = NULL;
+    copy_path(home, "member");
+    short_certificates();
+    make_token(token, HOUR_MS, 1);
+    assert_int_equal(join(home, token, gateway).status, SL_OK);
+    assert_int_equal(identity_load(home, &before, NULL), SL_OK);
+    assert_true(before->not_after_s <= sl_unix_time_ms() / 1000 + SHORT_S);
+    struct membership *member = start(home, SL_OK);
+    turn_until_renewed(member, before->not_after_s);
+    assert_true(sl_unix_time_ms() / 1000 >= identity_renew_at_s(before));
+    assert_int_equal(identity_load(home, &after, NULL), SL_OK);
+    assert_true(after->not_after_s > before->not_after_s);
+    assert_string_equal(after->id, before->id);
+    assert_string_equal(after->key_hash, before->key_hash);
+    assert_int_equal(after->is_gateway, gateway);
+    assert_int_equal(after->n_below, before->n_below);
+    assert_string_equal(membership_identity(member)->chain.data, after->chain.data);
+    /* It is as good as the first one, at both ends. */
+    const struct http_trust trust = trust_of(after);
+    struct call call = ask(&trust, JOIN_PATH_HELLO, "{}");
+    assert_int_equal(call.status, SL_OK);
+    sl_buf_done(&call.out);
+    membership_destroy(member);
+    identity_destroy(before);
+    identity_destroy(after);
+}
+
+static void a_node_renews_its_certificate(void **state)
+{
+    (void)state;
+    renews(false);
+}
+
+static void a_gateway_renews_at_another_one(void **state)
+{
+    (void)state;
+    renews(true);
+}
+
+/* The root's key lies beside it. */
+static void the_first_gateway_renews_itself(void **state)
+{
+    (void)state;
+    struct identity *identity = NULL;
+    struct sl_buf chain;
+    sl_buf_init(&chain, PKI_TEXT_MAX);
+    membership_destroy(w.gateway);
+    assert_int_equal(identity_load(w.home, &identity, NULL), SL_OK);
+    assert_int_equal(identity_sign_self(identity, w.home, SHORT_S, &chain, NULL), SL_OK);
+    /* A shorter one is no improvement, but may be written by hand. */
+    assert_int_equal(identity_renewal_check(identity, chain.data, NULL), SL_DENIED);
+    assert_int_equal(identity_store(w.home, identity->key, chain.data, identity->root.data, NULL),
+                     SL_OK);
+    w.gateway = start(w.home, SL_OK);
+    int64_t short_s = membership_identity(w.gateway)->not_after_s;
+    turn_until_renewed(w.gateway, short_s);
+    assert_true(membership_identity(w.gateway)->not_after_s > short_s + PKI_YEAR_S);
+    sl_buf_done(&chain);
+    identity_destroy(identity);
+}
+
+static void certificates_are_renewed_for_their_own_key_only(void **state)
+{
+    (void)state;
+    char token[TOKEN_TEXT_MAX], home[TEMP_PATH_MAX * 2];
+    struct identity *identity = NULL;
+    struct pki_key *other = NULL;
+    struct sl_buf csr, body;
+    struct sl_json json;
+    copy_path(home, "node");
+    make_token(token, HOUR_MS, 1);
+    assert_int_equal(join(home, token, false).status, SL_OK);
+    assert_int_equal(identity_load(home, &identity, NULL), SL_OK);
+    assert_int_equal(pki_key_create(&other, NULL), SL_OK);
+    sl_buf_init(&csr, PKI_TEXT_MAX);
+    assert_int_equal(pki_csr_create(other, &csr, NULL), SL_OK);
+    sl_buf_init(&body, PKI_TEXT_MAX);
+    sl_json_begin(&json, &body, false);
+    sl_json_object(&json);
+    sl_json_kv_str(&json, "csr", csr.data);
+    sl_json_object_end(&json);
+    assert_int_equal(sl_json_end(&json), SL_OK);
+    const struct http_trust trust = trust_of(identity);
+    struct call call = ask(&trust, RENEW_PATH, body.data);
+    assert_fails(&call, SL_DENIED, "its own key only");
+    sl_buf_done(&call.out);
+    call = ask(&trust, RENEW_PATH, "{\"csr\":\"nonsense\"}");
+    assert_int_equal(call.status, SL_INVALID);
+    sl_buf_done(&call.out);
+    const struct http_trust nobody = {.root_path = identity->ca_path, .any_gateway = true};
+    call = ask(&nobody, RENEW_PATH, body.data);
+    assert_fails(&call, SL_UNAUTHENTICATED, "certificate");
+    sl_buf_done(&call.out);
+    sl_buf_done(&csr);
+    sl_buf_done(&body);
+    pki_key_destroy(other);
+    identity_destroy(identity);
+}
+
+/* It was away until its certificate had ended: a token lets it in again, as the same member. */
+static void who_comes_too_late_joins_again(void **state)
+{
+    (void)state;
+    char token[TOKEN_TEXT_MAX], home[TEMP_PATH_MAX * 2];
+    struct identity *identity = NULL;
+    copy_path(home, "late");
+    membership_destroy(w.gateway);
+    w.certificate_s = 1;
+    w.gateway = start(w.home, SL_OK);
+    make_token(token, HOUR_MS, 2);
+    struct call first = join(home, token, false);
+    assert_int_equal(first.status, SL_OK);
+    int64_t end_ns = sl_now_ns() + DEADLINE_NS;
+    sl_status status = SL_OK;
+    while (status == SL_OK) {
+        assert_true(sl_now_ns() < end_ns);
+        status = identity_load(home, &identity, NULL);
+        if (status == SL_OK) identity_destroy(identity);
+        assert_int_equal(loop_turn(w.loop, 5000000, NULL), SL_OK);
+    }
+    assert_int_equal(status, SL_DENIED);
+    w.certificate_s = 0;
+    membership_destroy(w.gateway);
+    w.gateway = start(w.home, SL_OK);
+    struct call again = join(home, token, false);
+    if (again.status != SL_OK) fail_msg("%s", again.err.text);
+    assert_string_equal(again.id, first.id);
+}
+
 struct made {
     int n;
     char text[TOKEN_TEXT_MAX];
@@ -437,7 +686,8 @@ static void tokens_are_made_listed_and_revoked(void **state)
     (void)state;
     char home[TEMP_PATH_MAX * 2];
     static struct made made, listed, revoked;
-    assert_int_equal(membership_token_make(w.gateway, HOUR_MS, 1, on_token, &made), SL_OK);
+    const struct token_terms terms = {.ttl_ms = HOUR_MS, .n_uses = 1};
+    assert_int_equal(membership_token_make(w.gateway, &terms, on_token, &made), SL_OK);
     turn_until(&made.n);
     assert_int_equal(membership_token_list(w.gateway, on_token, &listed), SL_OK);
     turn_until(&listed.n);
@@ -528,6 +778,13 @@ int main(void)
         TEST(a_certificate_of_another_grid_opens_nothing),
         TEST(a_removed_member_is_refused_and_told),
         TEST(members_are_changed_and_it_is_kept),
+        TEST(labels_of_the_joining_do_not_undo_later_ones),
+        TEST(who_was_drained_is_open_once_it_starts_again),
+        TEST(a_node_renews_its_certificate),
+        TEST(a_gateway_renews_at_another_one),
+        TEST(the_first_gateway_renews_itself),
+        TEST(certificates_are_renewed_for_their_own_key_only),
+        TEST(who_comes_too_late_joins_again),
         TEST(tokens_are_made_listed_and_revoked),
         TEST(administrators_show_the_key_of_the_home),
         TEST(a_home_belongs_to_one_grid),

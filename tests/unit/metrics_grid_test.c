@@ -8,23 +8,8 @@
 #include <string.h>
 
 #include "access/metrics_grid.h"
-#include "base/mem.h"
-
-#define TEXT_MAX (1u << 20)
-
-static void assert_has(const struct sl_buf *text, const char *line)
-{
-    const char *at = strstr(text->data, line);
-    if (!at) fail_msg("no line \"%s\" in\n%s", line, text->data);
-    assert_true(at == text->data || at[-1] == '\n');
-}
-
-static size_t count(const char *text, const char *what)
-{
-    size_t n = 0;
-    for (const char *p = text; (p = strstr(p, what)); p++) n++;
-    return n;
-}
+#include "support/metrics_text.h"
+#include "support/no_memory.h"
 
 static void fill(struct metrics_grid *grid)
 {
@@ -38,6 +23,7 @@ static void fill(struct metrics_grid *grid)
     grid->bus.n_overflow = 3;
     grid->blobs.bytes_sent = 11;
     grid->fetch.n_from_members = 12;
+    grid->links.n_relayed = 4;
     grid->members[0] = (struct metrics_grid_member){"nabc", "a \"b\"", 0.25};
     grid->members[1] = (struct metrics_grid_member){"nabd", "c", 1};
     grid->n_members = 2;
@@ -49,21 +35,22 @@ static void all_widths_are_written(void **state)
     struct metrics_grid grid;
     struct sl_buf text;
     fill(&grid);
-    sl_buf_init(&text, TEXT_MAX);
+    sl_buf_init(&text, METRICS_TEXT_MAX);
     assert_int_equal(metrics_write_grid(&grid, &text), SL_OK);
-    assert_has(&text, "starlane_grid_members{state=\"alive\"} 0\n");
-    assert_has(&text, "starlane_grid_members{state=\"suspect\"} 2\n");
-    assert_has(&text, "starlane_grid_places 1\n");
-    assert_has(&text, "starlane_grid_requests_pending 4294967295\n");
-    assert_has(&text, "starlane_grid_requests_moved_total 7\n");
-    assert_has(&text, "starlane_grid_loads_total 5000000000\n");
-    assert_has(&text, "starlane_grid_bus_connected 1\n");
-    assert_has(&text, "starlane_grid_bus_lost_total{reason=\"overflow\"} 3\n");
-    assert_has(&text, "starlane_grid_blobs_sent_bytes_total 11\n");
-    assert_has(&text, "starlane_grid_fetches_total{source=\"member\"} 12\n");
-    assert_has(&text,
-               "starlane_grid_member_rtt_seconds{member=\"nabc\",name=\"a \\\"b\\\"\"} 0.25\n");
-    assert_has(&text, "starlane_grid_member_rtt_seconds{member=\"nabd\",name=\"c\"} 1\n");
+    assert_metrics_line(&text, "starlane_grid_members{state=\"alive\"} 0\n");
+    assert_metrics_line(&text, "starlane_grid_members{state=\"suspect\"} 2\n");
+    assert_metrics_line(&text, "starlane_grid_places 1\n");
+    assert_metrics_line(&text, "starlane_grid_requests_pending 4294967295\n");
+    assert_metrics_line(&text, "starlane_grid_requests_moved_total 7\n");
+    assert_metrics_line(&text, "starlane_grid_loads_total 5000000000\n");
+    assert_metrics_line(&text, "starlane_grid_bus_connected 1\n");
+    assert_metrics_line(&text, "starlane_grid_bus_lost_total{reason=\"overflow\"} 3\n");
+    assert_metrics_line(&text, "starlane_grid_blobs_sent_bytes_total 11\n");
+    assert_metrics_line(&text, "starlane_grid_fetches_total{source=\"member\"} 12\n");
+    assert_metrics_line(&text, "starlane_grid_stage_links{transport=\"relayed\"} 4\n");
+    assert_metrics_line(
+        &text, "starlane_grid_member_rtt_seconds{member=\"nabc\",name=\"a \\\"b\\\"\"} 0.25\n");
+    assert_metrics_line(&text, "starlane_grid_member_rtt_seconds{member=\"nabd\",name=\"c\"} 1\n");
     sl_buf_done(&text);
 }
 
@@ -73,12 +60,13 @@ static void names_are_there_without_a_grid(void **state)
     struct metrics_grid grid;
     struct sl_buf without, with;
     fill(&grid);
-    sl_buf_init(&without, TEXT_MAX);
-    sl_buf_init(&with, TEXT_MAX);
+    sl_buf_init(&without, METRICS_TEXT_MAX);
+    sl_buf_init(&with, METRICS_TEXT_MAX);
     assert_int_equal(metrics_write_grid(NULL, &without), SL_OK);
     assert_int_equal(metrics_write_grid(&grid, &with), SL_OK);
     assert_null(strstr(without.data, "\nstarlane_grid"));
-    assert_int_equal(count(without.data, "# TYPE "), count(with.data, "# TYPE "));
+    assert_int_equal(metrics_count_text(without.data, "# TYPE "),
+                     metrics_count_text(with.data, "# TYPE "));
     sl_buf_done(&without);
     sl_buf_done(&with);
 }
@@ -95,30 +83,28 @@ static void a_name_of_any_length_fits(void **state)
     for (size_t i = 0; i < METRICS_GRID_MEMBERS_MAX; i++)
         grid.members[i] = (struct metrics_grid_member){"nabcdefghijklm", name, 0.1};
     grid.n_members = METRICS_GRID_MEMBERS_MAX;
-    sl_buf_init(&text, TEXT_MAX);
+    sl_buf_init(&text, METRICS_TEXT_MAX);
     assert_int_equal(metrics_write_grid(&grid, &text), SL_OK);
-    assert_int_equal(count(text.data, "\nstarlane_grid_member_rtt_seconds{"),
+    assert_int_equal(metrics_count_text(text.data, "\nstarlane_grid_member_rtt_seconds{"),
                      METRICS_GRID_MEMBERS_MAX);
     sl_buf_done(&text);
+}
+
+static sl_status write_once(void *ctx)
+{
+    struct sl_buf text;
+    sl_buf_init(&text, METRICS_TEXT_MAX);
+    sl_status status = metrics_write_grid(ctx, &text);
+    sl_buf_done(&text);
+    return status;
 }
 
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
     struct metrics_grid grid;
-    uint64_t live = sl_mem_live();
-    sl_status status = SL_NOMEM;
     fill(&grid);
-    for (uint64_t nth = 1; status != SL_OK; nth++) {
-        struct sl_buf text;
-        sl_buf_init(&text, TEXT_MAX);
-        sl_mem_fail_at(nth, false);
-        status = metrics_write_grid(&grid, &text);
-        sl_mem_fail_at(0, false);
-        assert_true(status == SL_OK || status == SL_NOMEM);
-        sl_buf_done(&text);
-        assert_int_equal(sl_mem_live(), live);
-    }
+    no_memory_each(write_once, &grid);
 }
 
 int main(void)

@@ -7,24 +7,9 @@
 #include <string.h>
 
 #include "access/metrics_machine.h"
-#include "base/mem.h"
 #include "grid/telemetry.h"
-
-#define TEXT_MAX (1u << 20)
-
-static void assert_has(const struct sl_buf *text, const char *line)
-{
-    const char *at = strstr(text->data, line);
-    if (!at) fail_msg("no line \"%s\" in\n%s", line, text->data);
-    assert_true(at == text->data || at[-1] == '\n');
-}
-
-static size_t count(const char *text, const char *what)
-{
-    size_t n = 0;
-    for (const char *p = text; (p = strstr(p, what)); p++) n++;
-    return n;
-}
+#include "support/metrics_text.h"
+#include "support/no_memory.h"
 
 static struct telemetry_sample full_sample(void)
 {
@@ -52,15 +37,15 @@ static void what_is_known_is_written(void **state)
     (void)state;
     struct telemetry_sample sample = full_sample();
     struct sl_buf text;
-    sl_buf_init(&text, TEXT_MAX);
+    sl_buf_init(&text, METRICS_TEXT_MAX);
     assert_int_equal(metrics_write_machine(&sample, &text), SL_OK);
-    assert_has(&text, "starlane_node_cpu_fraction 0.25\n");
-    assert_has(&text, "starlane_node_memory_bytes 1000000000\n");
-    assert_has(&text, "starlane_node_power_watts{source=\"modelled\"} 150\n");
-    assert_has(&text, "# TYPE starlane_node_energy_joules_total counter\n");
-    assert_has(&text, "starlane_node_energy_joules_total 1234\n");
-    assert_has(&text, "starlane_node_accelerator_temperature_celsius{accelerator=\"1\","
-                      "vendor=\"amd\",name=\"a \\\"b\\\" \\\\\"} 41\n");
+    assert_metrics_line(&text, "starlane_node_cpu_fraction 0.25\n");
+    assert_metrics_line(&text, "starlane_node_memory_bytes 1000000000\n");
+    assert_metrics_line(&text, "starlane_node_power_watts{source=\"modelled\"} 150\n");
+    assert_metrics_line(&text, "# TYPE starlane_node_energy_joules_total counter\n");
+    assert_metrics_line(&text, "starlane_node_energy_joules_total 1234\n");
+    assert_metrics_line(&text, "starlane_node_accelerator_temperature_celsius{accelerator=\"1\","
+                               "vendor=\"amd\",name=\"a \\\"b\\\" \\\\\"} 41\n");
     assert_null(strstr(text.data, "\nstarlane_node_load_1m"));
     assert_null(strstr(text.data, "\nstarlane_node_accelerator_power_watts"));
     sl_buf_done(&text);
@@ -71,32 +56,31 @@ static void names_are_there_without_a_sample(void **state)
     (void)state;
     struct telemetry_sample sample = full_sample();
     struct sl_buf without, with;
-    sl_buf_init(&without, TEXT_MAX);
-    sl_buf_init(&with, TEXT_MAX);
+    sl_buf_init(&without, METRICS_TEXT_MAX);
+    sl_buf_init(&with, METRICS_TEXT_MAX);
     assert_int_equal(metrics_write_machine(NULL, &without), SL_OK);
     assert_int_equal(metrics_write_machine(&sample, &with), SL_OK);
     assert_null(strstr(without.data, "\nstarlane_node"));
-    assert_int_equal(count(without.data, "# TYPE "), count(with.data, "# TYPE "));
+    assert_int_equal(metrics_count_text(without.data, "# TYPE "),
+                     metrics_count_text(with.data, "# TYPE "));
     sl_buf_done(&without);
     sl_buf_done(&with);
+}
+
+static sl_status write_once(void *ctx)
+{
+    struct sl_buf text;
+    sl_buf_init(&text, METRICS_TEXT_MAX);
+    sl_status status = metrics_write_machine(ctx, &text);
+    sl_buf_done(&text);
+    return status;
 }
 
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
     struct telemetry_sample sample = full_sample();
-    uint64_t live = sl_mem_live();
-    sl_status status = SL_NOMEM;
-    for (uint64_t nth = 1; status != SL_OK; nth++) {
-        struct sl_buf text;
-        sl_buf_init(&text, TEXT_MAX);
-        sl_mem_fail_at(nth, false);
-        status = metrics_write_machine(&sample, &text);
-        sl_mem_fail_at(0, false);
-        assert_true(status == SL_OK || status == SL_NOMEM);
-        sl_buf_done(&text);
-        assert_int_equal(sl_mem_live(), live);
-    }
+    no_memory_each(write_once, &sample);
 }
 
 int main(void)

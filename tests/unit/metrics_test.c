@@ -1,5 +1,6 @@
 #include "access/metrics.h"
 #include "base/mem.h"
+#include "support/metrics_text.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,13 +9,6 @@
 #include <cmocka.h>
 
 #define TEXT_MAX (4u << 20)
-
-static void assert_has(const struct sl_buf *text, const char *line)
-{
-    const char *at = strstr(text->data, line);
-    if (!at) fail_msg("no line \"%s\" in\n%s", line, text->data);
-    assert_true(at == text->data || at[-1] == '\n');
-}
 
 static void counters_are_by_model_under_both_names(void **state)
 {
@@ -28,13 +22,14 @@ static void counters_are_by_model_under_both_names(void **state)
     metrics_count(metrics_model(metrics, "b"), METRICS_CACHED_TOKENS, 4);
     metrics_end(metrics_model(metrics, "b"), METRICS_END_LENGTH);
     assert_int_equal(metrics_write(metrics, &text), SL_OK);
-    assert_has(&text, "starlane_prompt_tokens_total{model_name=\"a\"} 10\n");
-    assert_has(&text, "vllm:prompt_tokens_total{model_name=\"a\"} 10\n");
-    assert_has(&text, "vllm:prefix_cache_queries_total{model_name=\"a\"} 10\n");
-    assert_has(&text, "vllm:prefix_cache_hits_total{model_name=\"b\"} 4\n");
-    assert_has(&text, "starlane_requests_total{model_name=\"b\",finished_reason=\"length\"} 1\n");
-    assert_has(&text,
-               "vllm:request_success_total{model_name=\"a\",finished_reason=\"length\"} 0\n");
+    assert_metrics_line(&text, "starlane_prompt_tokens_total{model_name=\"a\"} 10\n");
+    assert_metrics_line(&text, "vllm:prompt_tokens_total{model_name=\"a\"} 10\n");
+    assert_metrics_line(&text, "vllm:prefix_cache_queries_total{model_name=\"a\"} 10\n");
+    assert_metrics_line(&text, "vllm:prefix_cache_hits_total{model_name=\"b\"} 4\n");
+    assert_metrics_line(&text,
+                        "starlane_requests_total{model_name=\"b\",finished_reason=\"length\"} 1\n");
+    assert_metrics_line(
+        &text, "vllm:request_success_total{model_name=\"a\",finished_reason=\"length\"} 0\n");
     assert_null(strstr(text.data, "vllm:reasoning_tokens_total"));
     sl_buf_done(&text);
     metrics_destroy(metrics);
@@ -52,12 +47,16 @@ static void histograms_are_cumulative(void **state)
     metrics_observe(model, METRICS_TTFT, 20000000);     /* 0.02 s */
     metrics_observe(model, METRICS_TTFT, 500000000000); /* past all */
     assert_int_equal(metrics_write(metrics, &text), SL_OK);
-    assert_has(&text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"0.001\"} 1\n");
-    assert_has(&text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"0.025\"} 2\n");
-    assert_has(&text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"300\"} 2\n");
-    assert_has(&text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"+Inf\"} 3\n");
-    assert_has(&text, "vllm:time_to_first_token_seconds_count{model_name=\"m\"} 3\n");
-    assert_has(&text, "vllm:time_to_first_token_seconds_sum{model_name=\"m\"} 500.021\n");
+    assert_metrics_line(
+        &text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"0.001\"} 1\n");
+    assert_metrics_line(
+        &text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"0.025\"} 2\n");
+    assert_metrics_line(&text,
+                        "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"300\"} 2\n");
+    assert_metrics_line(
+        &text, "vllm:time_to_first_token_seconds_bucket{model_name=\"m\",le=\"+Inf\"} 3\n");
+    assert_metrics_line(&text, "vllm:time_to_first_token_seconds_count{model_name=\"m\"} 3\n");
+    assert_metrics_line(&text, "vllm:time_to_first_token_seconds_sum{model_name=\"m\"} 500.021\n");
     sl_buf_done(&text);
     metrics_destroy(metrics);
 }
@@ -75,7 +74,7 @@ static void models_past_the_limit_are_other(void **state)
         metrics_count(metrics_model(metrics, name), METRICS_REPLAYS, 1);
     }
     assert_int_equal(metrics_write(metrics, &text), SL_OK);
-    assert_has(&text, "starlane_requests_replayed_total{model_name=\"other\"} 10\n");
+    assert_metrics_line(&text, "starlane_requests_replayed_total{model_name=\"other\"} 10\n");
     assert_null(strstr(text.data, "model-64"));
     sl_buf_done(&text);
     metrics_destroy(metrics);

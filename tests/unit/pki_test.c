@@ -197,10 +197,14 @@ static void members_are_known_by_their_chains(void **state)
     assert_int_equal(check(grid.node.chain.data, grid.root.data, NOW, &peer), SL_OK);
     assert_string_equal(peer.id, grid.node.id);
     assert_false(peer.is_gateway);
-    assert_true(peer.not_after_s > NOW + 9 * 365 * DAY_S);
+    assert_true(peer.not_after_s == NOW + PKI_MEMBER_S);
+    assert_true(peer.issued_s == NOW);
+    assert_int_equal(peer.n_below, -1);
     assert_int_equal(check(grid.gateway.chain.data, grid.root.data, NOW, &peer), SL_OK);
     assert_string_equal(peer.id, grid.gateway.id);
     assert_true(peer.is_gateway);
+    assert_true(peer.not_after_s == NOW + PKI_FIRST_S); /* the root has signed it */
+    assert_int_equal(peer.n_below, 2);
     assert_int_equal(pki_key_check(grid.node.key, grid.node.chain.data, NULL), SL_OK);
     assert_int_equal(pki_key_check(grid.gateway.key, grid.node.chain.data, NULL), SL_INVALID);
     assert_int_equal(pki_key_check(grid.gateway.key, "", NULL), SL_CORRUPT);
@@ -212,8 +216,8 @@ static void clocks_may_differ_by_a_day(void **state)
     const char *chain = grid.node.chain.data, *root = grid.root.data;
     assert_int_equal(check(chain, root, NOW - PKI_SKEW_S + 60, NULL), SL_OK);
     assert_int_equal(check(chain, root, NOW - PKI_SKEW_S - 60, NULL), SL_DENIED);
-    assert_int_equal(check(chain, root, NOW + 9 * 365 * DAY_S, NULL), SL_OK);
-    assert_int_equal(check(chain, root, NOW + 11 * 365 * DAY_S, NULL), SL_DENIED);
+    assert_int_equal(check(chain, root, NOW + PKI_MEMBER_S - 60, NULL), SL_OK);
+    assert_int_equal(check(chain, root, NOW + PKI_MEMBER_S + 60, NULL), SL_DENIED);
 }
 
 static void no_certificate_outlives_its_issuer(void **state)
@@ -221,7 +225,7 @@ static void no_certificate_outlives_its_issuer(void **state)
     (void)state;
     struct test_member late;
     struct pki_peer gateway, node;
-    int64_t later_s = NOW + 5 * 365 * DAY_S;
+    int64_t later_s = NOW + PKI_FIRST_S - PKI_MEMBER_S / 2;
     test_member_init(&late, grid.gateway.key, grid.gateway.chain.data, false, later_s);
     assert_int_equal(check(grid.gateway.chain.data, grid.root.data, NOW, &gateway), SL_OK);
     assert_int_equal(check(late.chain.data, grid.root.data, later_s, &node), SL_OK);
@@ -235,7 +239,7 @@ static sl_status try_issue(const struct test_member *issuer, bool gateway, int64
     sl_buf_init(&csr, PKI_TEXT_MAX);
     sl_buf_init(&out, PKI_TEXT_MAX);
     assert_int_equal(pki_csr_create(grid.node.key, &csr, NULL), SL_OK);
-    const struct pki_issue issue = {issuer->key, issuer->chain.data, csr.data, gateway, now_s};
+    const struct pki_issue issue = {issuer->key, issuer->chain.data, csr.data, gateway, now_s, 0};
     sl_status status = pki_issue(&issue, &out, NULL);
     assert_true(status == SL_OK || out.len == 0);
     sl_buf_done(&csr);
@@ -522,8 +526,8 @@ static void a_csr_gives_its_key_and_nothing_else(void **state)
     make_csr(key, key, &csr);
     assert_int_equal(pki_csr_id(csr.data, id, NULL), SL_OK);
     assert_string_equal(id, grid.node.id);
-    const struct pki_issue issue = {grid.gateway.key, grid.gateway.chain.data, csr.data, false,
-                                    NOW};
+    const struct pki_issue issue = {
+        grid.gateway.key, grid.gateway.chain.data, csr.data, false, NOW, 0};
     assert_int_equal(pki_issue(&issue, &chain, NULL), SL_OK);
     assert_int_equal(check(chain.data, grid.root.data, NOW, &peer), SL_OK);
     assert_string_equal(peer.id, grid.node.id);
@@ -580,8 +584,8 @@ static sl_status do_all(void)
     sl_buf_init(&chain, PKI_TEXT_MAX);
     sl_status status = pki_key_create(&key, NULL);
     if (status == SL_OK) status = pki_csr_create(key, &csr, NULL);
-    const struct pki_issue issue = {grid.gateway.key, grid.gateway.chain.data, csr.data, false,
-                                    NOW};
+    const struct pki_issue issue = {
+        grid.gateway.key, grid.gateway.chain.data, csr.data, false, NOW, 0};
     if (status == SL_OK) status = pki_key_save(key, temp_path("own.pem"), NULL);
     pki_key_destroy(key);
     key = NULL;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -60,6 +61,35 @@ static void a_put_is_a_new_version_unless_nothing_changes(void **state)
     assert_string_equal(known->origin, writer.id);
     assert_true(registry_digest(registry) != digest);
     registry_destroy(registry);
+}
+
+/* At two gateways that have not heard of each other's. */
+static void a_label_is_not_lost_to_an_address(void **state)
+{
+    (void)state;
+    struct registry *a = made(), *b = made();
+    struct member member = member_made(1), low = member_made(8), high = member_made(9);
+    struct member labelled = member, moved = member;
+    const struct member *known;
+    merge(a, &member);
+    merge(b, &member);
+    strcpy(labelled.labels, "site=bonn");
+    assert_int_equal(registry_put(a, &labelled, low.id, NULL), SL_OK);
+    for (int i = 1; i <= 3; i++) {
+        snprintf(moved.addresses, sizeof moved.addresses, "10.0.0.%d:4230", i);
+        assert_int_equal(registry_put(b, &moved, high.id, NULL), SL_OK);
+    }
+    known = registry_find(b, member.id);
+    assert_int_equal(known->version, 1);
+    assert_int_equal(known->place_version, 3);
+    labelled = *registry_find(a, member.id);
+    merge(a, known);
+    merge(b, &labelled);
+    assert_true(registry_digest(a) == registry_digest(b));
+    assert_string_equal(registry_find(a, member.id)->labels, "site=bonn");
+    assert_string_equal(registry_find(a, member.id)->addresses, "10.0.0.3:4230");
+    registry_destroy(a);
+    registry_destroy(b);
 }
 
 static void a_removed_member_stays_removed(void **state)
@@ -259,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_order_of_messages_does_not_matter),
         cmocka_unit_test(a_put_is_a_new_version_unless_nothing_changes),
+        cmocka_unit_test(a_label_is_not_lost_to_an_address),
         cmocka_unit_test(a_removed_member_stays_removed),
         cmocka_unit_test(members_are_found_by_name_when_it_is_clear),
         cmocka_unit_test(without_memory_it_is_as_before),

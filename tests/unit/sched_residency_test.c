@@ -477,6 +477,84 @@ static void a_death_while_loading_keeps_them_waiting(void **state)
     assert_int_equal(drive_find(&drive, SCHED_DISPATCH, 1)->attempt, 1);
 }
 
+/* --- another way to load it --- */
+
+static void reload(uint32_t model, uint64_t bytes)
+{
+    struct sched_event event = {.kind = SCHED_RELOAD, .model = model, .bytes = bytes};
+    drive_step(&drive, &event);
+}
+
+static void a_reload_brings_what_runs_back_unblamed(void **state)
+{
+    (void)state;
+    drive_add(&drive, 0, 100, 2);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    drive_up(&drive, 0);
+    for (int i = 0; i < 5; i++) { /* a death as often would have been too often */
+        reload(0, 300);
+        assert_non_null(drive_find(&drive, SCHED_KILL, 0));
+        drive_about(&drive, SCHED_WORKER_EXITED, 0);
+        assert_int_equal(drive_count(&drive, SCHED_FAIL), 0);
+        assert_non_null(drive_find(&drive, SCHED_SPAWN, 0)); /* without a pause */
+        drive_up(&drive, 0);
+        assert_int_equal(drive_find(&drive, SCHED_DISPATCH, 1)->attempt, i + 2);
+    }
+    assert_int_equal(used_bytes(), 300);
+    assert_int_equal(drive_model(&drive, 0).n_deaths, 0);
+}
+
+static void a_reload_of_one_that_is_loading_begins_anew(void **state)
+{
+    (void)state;
+    drive_add(&drive, 0, 100, 2);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    drive_about(&drive, SCHED_WORKER_STARTED, 0);
+    reload(0, 200);
+    assert_non_null(drive_find(&drive, SCHED_KILL, 0));
+    reload(0, 250); /* once more while it goes */
+    assert_null(drive_find(&drive, SCHED_KILL, 0));
+    drive_about(&drive, SCHED_WORKER_EXITED, 0);
+    assert_non_null(drive_find(&drive, SCHED_SPAWN, 0));
+    assert_int_equal(used_bytes(), 250);
+}
+
+static void a_reload_ends_a_pause_after_failures(void **state)
+{
+    (void)state;
+    drive_add(&drive, 0, 100, 1);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    drive_about(&drive, SCHED_WORKER_STARTED, 0);
+    drive_about(&drive, SCHED_WORKER_DIED, 0);
+    assert_int_equal(state_of(0), SCHED_BACKOFF);
+    reload(0, 100);
+    assert_non_null(drive_find(&drive, SCHED_SPAWN, 0));
+    assert_string_equal(drive_model(&drive, 0).error, "");
+}
+
+static void a_reload_that_cannot_fit_is_refused(void **state)
+{
+    (void)state;
+    drive_add(&drive, 0, 100, 1);
+    reload(0, 5000);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    assert_int_equal(drive_find(&drive, SCHED_REJECT, 1)->status, SL_NOMEM);
+}
+
+static void one_that_drains_is_not_waited_for(void **state)
+{
+    (void)state;
+    drive_add(&drive, 0, 100, 1);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    drive_up(&drive, 0);
+    drive_about(&drive, SCHED_STOP, 0);
+    assert_int_equal(state_of(0), SCHED_DRAINING);
+    reload(0, 100);
+    assert_non_null(drive_find(&drive, SCHED_KILL, 0));
+    drive_about(&drive, SCHED_WORKER_EXITED, 0);
+    assert_non_null(drive_find(&drive, SCHED_SPAWN, 0)); /* the request waits again */
+}
+
 #define RULE(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -508,6 +586,11 @@ int main(void)
         RULE(a_trial_that_fails_opens_the_breaker_again),
         RULE(a_long_quiet_life_counts_as_success),
         RULE(a_death_while_loading_keeps_them_waiting),
+        RULE(a_reload_brings_what_runs_back_unblamed),
+        RULE(a_reload_of_one_that_is_loading_begins_anew),
+        RULE(a_reload_ends_a_pause_after_failures),
+        RULE(a_reload_that_cannot_fit_is_refused),
+        RULE(one_that_drains_is_not_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

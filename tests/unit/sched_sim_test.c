@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "cli/sim_nodes_file.h"
 #include "cli/sim_trace_file.h"
-#include "sched/sim.h"
+#include "support/sim_drive.h"
 
 #define TRACES STARLANE_SHARED "/data/traces/"
 #define EXAMPLES STARLANE_ROOT "/examples/sim/"
@@ -35,25 +35,6 @@ static struct sim_node node_make(void)
                              .n_models = 1};
 }
 
-static void config_make(struct sim_config *config, const struct sim_node *nodes, uint32_t n)
-{
-    sim_config_default(config);
-    config->models = &one_model;
-    config->n_models = 1;
-    config->nodes = nodes;
-    config->n_nodes = n;
-    config->hedge_share = 0;
-}
-
-static void run(const struct sim_config *config, const struct sim_trace *trace,
-                struct sim_result *out)
-{
-    struct sl_err err = SL_ERR_INIT;
-    sl_status status = sim_run(config, trace, out, &err);
-    if (status != SL_OK) print_message("%s\n", err.text);
-    assert_int_equal(status, SL_OK);
-}
-
 static bool near(double a, double b)
 {
     return fabs(a - b) < 1e-4;
@@ -70,8 +51,8 @@ static void test_one_request_alone(void **state)
     struct sim_config config;
     struct sim_result result;
     node.rtt_s = 0.02;
-    config_make(&config, &node, 1);
-    run(&config, &trace, &result);
+    sim_setup(&config, &one_model, 1, &node, 1);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_finished, 1);
     assert_true(near(result.first.mean, 0.32));
     assert_true(near(result.total.mean, 0.32 + 0.49));
@@ -92,8 +73,8 @@ static void test_two_requests_share_a_machine(void **state)
     struct sim_trace trace = {.requests = requests, .n = 2, .block_tokens = 1};
     struct sim_config config;
     struct sim_result result;
-    config_make(&config, &node, 1);
-    run(&config, &trace, &result);
+    sim_setup(&config, &one_model, 1, &node, 1);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.first_s[0], 0.1));
     assert_true(near(result.first_s[1], 0.1 + 0.11)); /* a step of both: 10 ms and 100 ms */
     /* 98 steps of two streams, 20 ms each; then the second alone has one more token. */
@@ -120,14 +101,14 @@ static void test_a_cached_prefix_is_not_computed_again(void **state)
     struct sim_config config;
     struct sim_result result;
     node.cache_tokens = 1000;
-    config_make(&config, &node, 1);
-    run(&config, &trace, &result);
+    sim_setup(&config, &one_model, 1, &node, 1);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.nodes[0].cached_tokens, 200);
     assert_true(near(result.first_s[0], 0.1));
     assert_true(near(result.first_s[1], 0.3));
     sim_result_done(&result);
     node.cache_tokens = 100; /* of a prompt, its beginning stays */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.nodes[0].cached_tokens, 100);
     sim_result_done(&result);
 }
@@ -143,10 +124,10 @@ static void test_a_crash_moves_what_ran(void **state)
     struct sim_config config;
     struct sim_result result;
     nodes[1].rtt_s = 0.1; /* so the first one is taken */
-    config_make(&config, nodes, 2);
+    sim_setup(&config, &one_model, 1, nodes, 2);
     config.failures = &crash;
     config.n_failures = 1;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_finished, 1);
     assert_int_equal(result.n_moved, 1);
     /* 2 s until somebody notices; the prompt and 190 tokens are computed on the other one. */
@@ -165,7 +146,7 @@ static void test_failures_fail_no_request(void **state)
     struct sim_poisson poisson = {
         .n = 2000, .rate = 2.5, .prompt_mean = 1000, .output_mean = 200, .n_models = 1, .seed = 3};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, &one_model, 1, grid.nodes, grid.n_nodes);
     config.failures = grid.failures;
     config.n_failures = grid.n_failures;
     config.n_gateways = 2;
@@ -173,7 +154,7 @@ static void test_failures_fail_no_request(void **state)
     for (size_t i = 0; policy_preset_name(i); i++) {
         struct sim_result result;
         assert_int_equal(policy_parse(policy_preset_name(i), &config.policy, &err), SL_OK);
-        run(&config, &trace, &result);
+        sim_run_ok(&config, &trace, &result);
         assert_int_equal(result.n_finished, 2000);
         assert_true(result.n_moved > 0);
         sim_result_done(&result);
@@ -194,11 +175,11 @@ static void test_the_same_seed_the_same_bits(void **state)
     struct sim_poisson poisson = {
         .n = 2000, .rate = 3, .prompt_mean = 1000, .output_mean = 200, .n_models = 1, .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, &one_model, 1, grid.nodes, grid.n_nodes);
     config.n_gateways = 3;
     for (int i = 0; i < 3; i++) {
         config.seed = i < 2 ? 5 : 6;
-        run(&config, &trace, &results[i]);
+        sim_run_ok(&config, &trace, &results[i]);
     }
     assert_memory_equal(results[0].first_s, results[1].first_s, 2000 * sizeof(double));
     assert_memory_equal(results[0].nodes, results[1].nodes, 5 * sizeof *results[0].nodes);
@@ -215,7 +196,7 @@ static double p99_of(struct sim_config *config, const struct sim_trace *trace, c
     struct sim_result result;
     struct sl_err err;
     assert_int_equal(policy_parse(policy, &config->policy, &err), SL_OK);
-    run(config, trace, &result);
+    sim_run_ok(config, trace, &result);
     double p99 = result.first.p99;
     sim_result_done(&result);
     return p99;
@@ -238,7 +219,7 @@ static void test_unlike_nodes_under_a_real_trace(void **state)
     assert_int_equal(sim_trace_load(TRACES "AzureLLMInferenceTrace_conv.csv", NULL, &trace, &err),
                      SL_OK);
     assert_int_equal(trace.n, 19366);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, &one_model, 1, grid.nodes, grid.n_nodes);
     load_to(&config, &trace, 0.8);
     double ours = p99_of(&config, &trace, POLICY_DEFAULT);
     assert_true(ours * 2 <= p99_of(&config, &trace, "round-robin"));
@@ -258,7 +239,7 @@ static void test_prefixes_under_a_real_trace(void **state)
     assert_int_equal(sim_nodes_load(EXAMPLES "five-gpus.yaml", &grid, &err), SL_OK);
     assert_int_equal(sim_trace_load(TRACES "conversation_trace.jsonl", NULL, &trace, &err), SL_OK);
     assert_int_equal(trace.n_blocks, 288500);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, &one_model, 1, grid.nodes, grid.n_nodes);
     load_to(&config, &trace, 1);
     assert_true(p99_of(&config, &trace, "prefix-aware") * 2 <=
                 p99_of(&config, &trace, "least-work"));
@@ -279,11 +260,11 @@ static void test_gateways_do_not_herd(void **state)
     struct sim_poisson poisson = {
         .n = 8000, .rate = 1, .prompt_mean = 1000, .output_mean = 200, .n_models = 1, .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, &one_model, 1, grid.nodes, grid.n_nodes);
     load_to(&config, &trace, 0.6);
-    run(&config, &trace, &alone);
+    sim_run_ok(&config, &trace, &alone);
     config.n_gateways = 8;
-    run(&config, &trace, &many);
+    sim_run_ok(&config, &trace, &many);
     assert_int_equal(many.n_failed, 0);
     assert_true(many.imbalance < alone.imbalance * 2);
     assert_true(many.first.p99 < alone.first.p99 * 1.5);
@@ -303,7 +284,7 @@ static void test_configuration_is_checked(void **state)
     struct sim_config config;
     struct sim_result result;
     struct sl_err err;
-    config_make(&config, &node, 1);
+    sim_setup(&config, &one_model, 1, &node, 1);
     node.decode_full_tps = 1000;
     assert_int_equal(sim_run(&config, &trace, &result, &err), SL_INVALID);
     assert_non_null(strstr(err.text, "decode_full"));
@@ -333,7 +314,7 @@ static void test_without_memory(void **state)
     struct sim_result result;
     struct sl_err err;
     node.cache_tokens = 100;
-    config_make(&config, &node, 1);
+    sim_setup(&config, &one_model, 1, &node, 1);
     uint64_t live = sl_mem_live();
     for (uint64_t nth = 1;; nth++) {
         sl_mem_fail_at(nth, false);

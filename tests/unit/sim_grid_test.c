@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "cli/sim_nodes_file.h"
-#include "sched/sim.h"
+#include "support/sim_drive.h"
 
 #define EXAMPLES STARLANE_ROOT "/examples/sim/"
 #define S INT64_C(1000000000)
@@ -34,25 +34,6 @@ static struct sim_node node_make(void)
                              .watts_busy = 100,
                              .tariff = SIM_NONE,
                              .n_models = 1};
-}
-
-static void config_make(struct sim_config *config, const struct sim_node *nodes, uint32_t n)
-{
-    sim_config_default(config);
-    config->models = models;
-    config->n_models = 2;
-    config->nodes = nodes;
-    config->n_nodes = n;
-    config->hedge_share = 0;
-}
-
-static void run(const struct sim_config *config, const struct sim_trace *trace,
-                struct sim_result *out)
-{
-    struct sl_err err = SL_ERR_INIT;
-    sl_status status = sim_run(config, trace, out, &err);
-    if (status != SL_OK) print_message("%s\n", err.text);
-    assert_int_equal(status, SL_OK);
 }
 
 static bool near(double a, double b)
@@ -79,19 +60,19 @@ static void test_sites_and_bandwidth(void **state)
     struct sim_result result;
     node.rtt_s = 0.01;
     node.site = 1;
-    config_make(&config, &node, 1);
+    sim_setup(&config, models, 2, &node, 1);
     config.links = links;
     config.n_sites = 2;
     config.gateway_sites = gateways;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.first.mean, 0.1 + 0.11));
     sim_result_done(&result);
     gateways[0] = 1; /* it stands beside the node */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.first.mean, 0.1 + 0.01));
     sim_result_done(&result);
     node.bits_per_s = 8000; /* 1,000 bytes there, 200 back, and reports of 1,000 before them */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(result.first.mean > 0.1 + 0.01 + 1.2 - 1e-3 && result.first.mean < 2.4);
     sim_result_done(&result);
 }
@@ -112,9 +93,9 @@ static void test_a_model_is_loaded_where_it_is_asked_for(void **state)
     }
     nodes[0].models[0] = 0;
     nodes[1].n_models = 0;
-    config_make(&config, nodes, 2);
+    sim_setup(&config, models, 2, nodes, 2);
     config.placement = true;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_finished, 3);
     assert_int_equal(result.models[1].n_loads, 1);
     assert_int_equal(result.models[0].n_loads, 0);
@@ -123,7 +104,7 @@ static void test_a_model_is_loaded_where_it_is_asked_for(void **state)
     assert_int_equal(result.nodes[1].n_finished, 2);
     sim_result_done(&result);
     config.origin_bits_per_s = 0.5e9; /* the slower one of the two counts */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.models[1].loading_s, 1 + 8 + 128));
     sim_result_done(&result);
 }
@@ -146,12 +127,12 @@ static void test_models_follow_demand(void **state)
                           .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
     assert_int_equal(sim_trace_mix(&trace, &mix, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, models, 2, grid.nodes, grid.n_nodes);
     config.models = grid.models;
     config.n_models = grid.n_models;
     config.placement = true;
     config.origin_bits_per_s = 2e9;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_failed, 0);
     assert_true(result.models[3].n_loads > 0); /* nobody had it at first */
     assert_true(result.models[2].n_unloads > 0 && result.models[2].replicas < 6);
@@ -182,10 +163,10 @@ static void test_electricity_by_the_hour(void **state)
     struct sim_config config;
     struct sim_result result;
     node.tariff = 0;
-    config_make(&config, &node, 1);
+    sim_setup(&config, models, 2, &node, 1);
     config.tariffs = &tariff;
     config.n_tariffs = 1;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(fabs(result.joules - 100 * result.duration_s) < 1);
     assert_true(fabs(result.co2_g - (0.1 * 100 + 0.1 * 500)) < 0.1);
     assert_true(fabs(result.cost - (0.1 * 0.4 + 0.1 * 0.2)) < 1e-4);
@@ -207,9 +188,9 @@ static void test_energy_first_goes_where_current_is_clean(void **state)
     nodes[0].carbon_kwh = 600;
     nodes[1].carbon_kwh = 50;
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, nodes, 2);
+    sim_setup(&config, models, 2, nodes, 2);
     assert_int_equal(policy_parse("energy-first", &config.policy, &err), SL_OK);
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(result.nodes[1].n_finished > 4 * result.nodes[0].n_finished);
     sim_result_done(&result);
     sim_trace_done(&trace);
@@ -230,12 +211,12 @@ static void test_failures_by_chance(void **state)
     struct sim_poisson poisson = {
         .n = 3000, .rate = 2, .prompt_mean = 200, .output_mean = 50, .n_models = 1, .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, nodes, 4);
+    sim_setup(&config, models, 2, nodes, 4);
     config.failures = failures;
     config.n_failures = 3;
     for (int i = 0; i < 3; i++) {
         config.seed = i < 2 ? 7 : 8;
-        run(&config, &trace, &results[i]);
+        sim_run_ok(&config, &trace, &results[i]);
         assert_int_equal(results[i].n_failed, 0);
         assert_true(results[i].n_moved + results[i].n_retried > 10);
     }
@@ -260,15 +241,15 @@ static void test_stale_reports_make_no_herd(void **state)
     struct sim_poisson poisson = {
         .n = 8000, .rate = 1, .prompt_mean = 1000, .output_mean = 200, .n_models = 1, .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, models, 2, grid.nodes, grid.n_nodes);
     config.n_models = 1;
     config.n_gateways = 4;
     sim_trace_speed_up(&trace, 0.6 * sim_capacity(&config, &trace) / sim_trace_rate(&trace));
-    run(&config, &trace, &fresh);
+    sim_run_ok(&config, &trace, &fresh);
     config.report_delay_s = 1;
-    run(&config, &trace, &stale);
+    sim_run_ok(&config, &trace, &stale);
     config.report_loss = 0.5;
-    run(&config, &trace, &lost);
+    sim_run_ok(&config, &trace, &lost);
     assert_int_equal(stale.n_failed + lost.n_failed, 0);
     assert_true(stale.imbalance < fresh.imbalance * 1.3);
     assert_true(lost.imbalance < fresh.imbalance * 1.5);
@@ -295,18 +276,18 @@ static void test_a_measured_profile(void **state)
     node.prefill_fixed_s = 0.01;
     node.prefill_group = 32;
     node.overhead_s = 0.05;
-    config_make(&config, &node, 1);
-    run(&config, &trace, &result);
+    sim_setup(&config, models, 2, &node, 1);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.first.mean, 0.05 + 0.01 + 0.1));
     assert_true(near(result.total.mean - result.first.mean, 10 * 0.02));
     sim_result_done(&result);
     node.context_s = 0.0001; /* contexts of 101 to 110 tokens */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(fabs(result.total.mean - result.first.mean - 10 * (0.02 + 0.0106)) < 2e-3);
     sim_result_done(&result);
     node.context_s = 0;
     trace.n = 2; /* the second prompt's step takes the first one's stream along */
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_true(near(result.first.max, 0.16 + 0.1 + 0.02));
     assert_true(near(result.total.max, 0.28 + 9 * 0.04 + 0.02));
     sim_result_done(&result);
@@ -330,8 +311,8 @@ static void test_kv_room_is_shared(void **state)
         requests[i].output_tokens = 300;
     }
     node.kv_tokens = 600;
-    config_make(&config, &node, 1);
-    run(&config, &trace, &result);
+    sim_setup(&config, models, 2, &node, 1);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_finished, 4);
     assert_true(result.nodes[0].prefill_tokens > 400); /* some were computed twice */
     sim_result_done(&result);
@@ -350,9 +331,9 @@ static void test_many_nodes(void **state)
     struct sim_poisson poisson = {
         .n = 3000, .rate = 1000, .prompt_mean = 500, .output_mean = 50, .n_models = 2, .seed = 1};
     assert_int_equal(sim_trace_poisson(&poisson, &trace, &err), SL_OK);
-    config_make(&config, grid.nodes, grid.n_nodes);
+    sim_setup(&config, models, 2, grid.nodes, grid.n_nodes);
     config.models = grid.models;
-    run(&config, &trace, &result);
+    sim_run_ok(&config, &trace, &result);
     assert_int_equal(result.n_finished, 3000);
     sim_result_done(&result);
     sim_trace_done(&trace);
@@ -368,7 +349,7 @@ static void test_what_is_wrong_is_named(void **state)
     struct sim_config config;
     struct sim_result result;
     struct sl_err err;
-    config_make(&config, &node, 1);
+    sim_setup(&config, models, 2, &node, 1);
     node.site = 1;
     assert_int_equal(sim_run(&config, &trace, &result, &err), SL_INVALID);
     assert_non_null(strstr(err.text, "site"));
@@ -396,7 +377,7 @@ static void test_without_memory(void **state)
     struct sim_config config;
     struct sim_result result;
     struct sl_err err;
-    config_make(&config, &node, 1);
+    sim_setup(&config, models, 2, &node, 1);
     config.placement = true;
     uint64_t live = sl_mem_live();
     for (uint64_t nth = 1;; nth++) {

@@ -34,8 +34,8 @@ static struct token_text make(int64_t ttl_ms, int64_t n_uses)
     struct token_text token;
     struct token_row row;
     struct sl_err err = SL_ERR_INIT;
-    if (token_make(db, ttl_ms, n_uses, NOW_MS, &token, &row, &err) != SL_OK)
-        fail_msg("%s", err.text);
+    const struct token_terms terms = {.ttl_ms = ttl_ms, .n_uses = n_uses};
+    if (token_make(db, &terms, NOW_MS, &token, &row, &err) != SL_OK) fail_msg("%s", err.text);
     assert_string_equal(row.id, token.id);
     assert_string_equal(token_state(&row, NOW_MS), "active");
     return token;
@@ -45,7 +45,7 @@ static void assert_refused(const struct token_text *token, int64_t now_ms, sl_st
                            const char *why)
 {
     struct sl_err err = SL_ERR_INIT;
-    assert_int_equal(token_redeem(db, token->id, token->secret, now_ms, &err), status);
+    assert_int_equal(token_redeem(db, token, false, now_ms, &err), status);
     if (!strstr(err.text, why)) fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 }
 
@@ -55,7 +55,7 @@ static void a_token_lets_in_as_often_as_it_says(void **state)
     struct token_text token = make(HOUR_MS, 2);
     assert_int_equal(strlen(token.secret), TOKEN_SECRET_CHARS);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(token_redeem(db, token.id, token.secret, NOW_MS, NULL), SL_OK);
+        assert_int_equal(token_redeem(db, &token, false, NOW_MS, NULL), SL_OK);
     assert_refused(&token, NOW_MS, SL_DENIED, "used up");
 }
 
@@ -64,14 +64,14 @@ static void a_token_expires(void **state)
     (void)state;
     struct token_text token = make(HOUR_MS, 1);
     assert_refused(&token, NOW_MS + HOUR_MS, SL_DENIED, "expired");
-    assert_int_equal(token_redeem(db, token.id, token.secret, NOW_MS + HOUR_MS - 1, NULL), SL_OK);
+    assert_int_equal(token_redeem(db, &token, false, NOW_MS + HOUR_MS - 1, NULL), SL_OK);
 }
 
 static void a_wrong_secret_tells_nothing(void **state)
 {
     (void)state;
     struct token_text token = make(HOUR_MS, 1), unknown = make(HOUR_MS, 1);
-    assert_int_equal(token_redeem(db, token.id, token.secret, NOW_MS, NULL), SL_OK);
+    assert_int_equal(token_redeem(db, &token, false, NOW_MS, NULL), SL_OK);
     token.secret[7] = token.secret[7] == 'x' ? 'y' : 'x'; /* and used up */
     assert_refused(&token, NOW_MS, SL_UNAUTHENTICATED, "does not know");
     unknown.id[0] = '!';
@@ -86,6 +86,22 @@ static void a_revoked_token_lets_nobody_in(void **state)
     assert_int_equal(token_revoke(db, token.id, NOW_MS, NULL), SL_EXISTS);
     assert_int_equal(token_revoke(db, "nothing", NOW_MS, NULL), SL_NOT_FOUND);
     assert_refused(&token, NOW_MS, SL_DENIED, "revoked");
+}
+
+static void gateways_need_a_token_for_gateways(void **state)
+{
+    (void)state;
+    const struct token_terms terms = {.ttl_ms = HOUR_MS, .n_uses = 2, .gateways = true};
+    struct token_text nodes = make(HOUR_MS, 1), both;
+    struct token_row row;
+    struct sl_err err = SL_ERR_INIT;
+    assert_int_equal(token_redeem(db, &nodes, true, NOW_MS, &err), SL_DENIED);
+    assert_non_null(strstr(err.text, "lets nodes in"));
+    assert_int_equal(token_redeem(db, &nodes, false, NOW_MS, NULL), SL_OK); /* not used up by it */
+    assert_int_equal(token_make(db, &terms, NOW_MS, &both, &row, NULL), SL_OK);
+    assert_true(row.gateways);
+    assert_int_equal(token_redeem(db, &both, true, NOW_MS, NULL), SL_OK);
+    assert_int_equal(token_redeem(db, &both, false, NOW_MS, NULL), SL_OK);
 }
 
 static void the_secret_is_stored_nowhere(void **state)
@@ -108,9 +124,10 @@ static void lists_show_the_newest_first_and_forget_the_old(void **state)
     (void)state;
     struct token_row *rows = NULL, row;
     struct token_text old = make(HOUR_MS, 3), recent;
+    const struct token_terms terms = {.ttl_ms = HOUR_MS, .n_uses = 1};
     size_t n = 0;
-    assert_int_equal(token_redeem(db, old.id, old.secret, NOW_MS, NULL), SL_OK);
-    assert_int_equal(token_make(db, HOUR_MS, 1, NOW_MS + HOUR_MS, &recent, &row, NULL), SL_OK);
+    assert_int_equal(token_redeem(db, &old, false, NOW_MS, NULL), SL_OK);
+    assert_int_equal(token_make(db, &terms, NOW_MS + HOUR_MS, &recent, &row, NULL), SL_OK);
     assert_int_equal(token_list(db, &rows, &n, NULL), SL_OK);
     assert_int_equal(n, 2);
     assert_string_equal(rows[0].id, recent.id);
@@ -118,7 +135,7 @@ static void lists_show_the_newest_first_and_forget_the_old(void **state)
     assert_string_equal(token_state(&rows[1], NOW_MS + HOUR_MS), "expired");
     sl_free(rows);
     int64_t later_ms = NOW_MS + 8 * 24 * HOUR_MS;
-    assert_int_equal(token_make(db, HOUR_MS, 1, later_ms, &recent, &row, NULL), SL_OK);
+    assert_int_equal(token_make(db, &terms, later_ms, &recent, &row, NULL), SL_OK);
     assert_int_equal(token_list(db, &rows, &n, NULL), SL_OK);
     assert_int_equal(n, 1);
     sl_free(rows);
@@ -129,11 +146,12 @@ static void what_cannot_be_is_not_made(void **state)
     (void)state;
     struct token_text token;
     struct token_row row;
-    const int64_t bad[][2] = {
-        {0, 1}, {TOKEN_TTL_MAX_MS + 1, 1}, {HOUR_MS, 0}, {HOUR_MS, TOKEN_USES_MAX + 1}};
+    const struct token_terms bad[] = {{0, 1, false},
+                                      {TOKEN_TTL_MAX_MS + 1, 1, false},
+                                      {HOUR_MS, 0, false},
+                                      {HOUR_MS, TOKEN_USES_MAX + 1, true}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        assert_int_equal(token_make(db, bad[i][0], bad[i][1], NOW_MS, &token, &row, NULL),
-                         SL_INVALID);
+        assert_int_equal(token_make(db, &bad[i], NOW_MS, &token, &row, NULL), SL_INVALID);
 }
 
 /* --- text --- */
@@ -222,6 +240,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_token_expires, open_db, close_db),
         cmocka_unit_test_setup_teardown(a_wrong_secret_tells_nothing, open_db, close_db),
         cmocka_unit_test_setup_teardown(a_revoked_token_lets_nobody_in, open_db, close_db),
+        cmocka_unit_test_setup_teardown(gateways_need_a_token_for_gateways, open_db, close_db),
         cmocka_unit_test_setup_teardown(the_secret_is_stored_nowhere, open_db, close_db),
         cmocka_unit_test_setup_teardown(lists_show_the_newest_first_and_forget_the_old, open_db,
                                         close_db),

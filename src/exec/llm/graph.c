@@ -1,14 +1,11 @@
 #include "exec/llm/graph.h"
 #include "exec/llm/graph_int.h"
-#include "exec/llm/matmul_q8.h"
 #include <ggml-backend.h>
 #include <math.h>
 #include <string.h>
 
 /* DeepSeek's layer with expert groups takes about 75, plus one view and add per expert */
 #define NODES_PER_LAYER 96
-#define Q8_CHUNKS_PER_THREAD \
-    8 /* small enough that a thread that was held up does not hold up the rest */
 #define NODES_FIXED 64
 #define MASK_ROWS_ALIGN 64 /* some of ggml's kernels read whole tiles of mask rows */
 
@@ -21,56 +18,6 @@ size_t llm_graph_nodes_max(const struct llm_graph_env *env)
 struct ggml_tensor *layer_weight(const struct builder *b, int32_t il, enum llm_layer_role role)
 {
     return b->env->weights->layers[il - b->env->weights->range.first].t[role];
-}
-
-static void q8_product(struct ggml_tensor *dst, int ith, int nth, void *userdata)
-{
-    struct llm_q8_op *op = userdata;
-    const struct ggml_tensor *w = dst->src[0], *x = dst->src[1];
-    char *scratch = op->scratch + (size_t)ith * op->scratch_bytes;
-    struct matmul_q8 mm = {w->data,   w->nb[1],
-                           x->data,   x->nb[1] / sizeof(float),
-                           dst->data, dst->nb[1] / sizeof(float),
-                           w->ne[0],  x->ne[1]};
-    int64_t rows =
-        (w->ne[1] / (nth * Q8_CHUNKS_PER_THREAD) / MATMUL_Q8_STRIP + 1) * MATMUL_Q8_STRIP;
-    int64_t n_chunks = (w->ne[1] + rows - 1) / rows, group = -1;
-    int64_t n = (x->ne[1] + MATMUL_Q8_COLS - 1) / MATMUL_Q8_COLS * n_chunks, i;
-    while ((i = atomic_fetch_add(&op->next, 1)) < n) {
-        int64_t col = i / n_chunks * MATMUL_Q8_COLS, row = i % n_chunks * rows;
-        int64_t n_cols = mm.n - col < MATMUL_Q8_COLS ? mm.n - col : MATMUL_Q8_COLS;
-        if (group != col) matmul_q8_columns(&mm, col, n_cols, scratch);
-        group = col;
-        matmul_q8_rows(&mm, col, n_cols, row, row + rows < w->ne[1] ? row + rows : w->ne[1],
-                       scratch);
-    }
-    if (atomic_fetch_add(&op->done, 1) < nth - 1) return;
-    atomic_store(&op->next, 0);
-    atomic_store(&op->done, 0);
-}
-
-/* Our kernel reads q8_0 as the file has it; weights elsewhere or repacked are ggml's. */
-static bool q8_takes(const struct builder *b, const struct ggml_tensor *w,
-                     const struct ggml_tensor *x)
-{
-    return b->env->q8->scratch && w->type == GGML_TYPE_Q8_0 && w->buffer &&
-           ggml_backend_buffer_is_host(w->buffer) && w->ne[2] == 1 && x->ne[2] == 1 &&
-           x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float);
-}
-
-struct ggml_tensor *product(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x)
-{
-    struct ggml_tensor *args[2] = {w, x};
-    if (!q8_takes(b, w, x)) return ggml_mul_mat(b->ctx, w, x);
-    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, args, 2, q8_product,
-                          GGML_N_TASKS_MAX, b->env->q8);
-}
-
-struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,
-                           struct ggml_tensor *bias)
-{
-    struct ggml_tensor *y = product(b, w, x);
-    return bias ? ggml_add(b->ctx, y, bias) : y;
 }
 
 struct ggml_tensor *rms_norm(const struct builder *b, struct ggml_tensor *x, struct ggml_tensor *w)
@@ -190,7 +137,9 @@ sl_status llm_graph_build(const struct llm_graph_env *env, const struct llm_grap
     struct ggml_init_params params = {2 * n_nodes * ggml_tensor_overhead() +
                                           ggml_graph_overhead_custom(n_nodes, false),
                                       NULL, true};
-    struct builder b = {.env = env, .hp = env->hp, .g = out, .n_tokens = key->n_tokens};
+    struct quantised last = {0};
+    struct builder b = {
+        .env = env, .hp = env->hp, .g = out, .last = &last, .n_tokens = key->n_tokens};
     *out = (struct llm_graph){.key = *key};
     out->ctx = ggml_init(params);
     if (!out->ctx) return sl_err_set(err, SL_NOMEM, "graph of %d tokens", key->n_tokens);

@@ -25,13 +25,11 @@ struct llm_attn_op {
     size_t scratch_bytes;
 };
 
-/* What products with q8_0 weights need when they run; one for a stage: its nodes run one after
+/* What products with packed weights need when they run; one for a stage: its nodes run one after
  * another. */
-struct llm_q8_op {
+struct llm_product_op {
     atomic_int next,
-        done;      /* rows are handed out in chunks; the last thread to finish clears both */
-    char *scratch; /* [n_threads] of scratch_bytes; NULL: this CPU has no kernel, ggml does it */
-    size_t scratch_bytes;
+        done; /* rows are handed out in chunks; the last thread to finish clears both */
 };
 
 struct llm_graph_env { /* what stays the same for all graphs of a stage */
@@ -39,7 +37,7 @@ struct llm_graph_env { /* what stays the same for all graphs of a stage */
     const struct llm_weights *weights;
     struct llm_kv_tensors kv;
     struct llm_attn_op *ops; /* [layers of the stage] */
-    struct llm_q8_op *q8;
+    struct llm_product_op *product;
     const bool *paged; /* [layers]: paged kernels, else ggml's attention */
     bool any_masked;   /* some layer uses ggml's attention: masks are needed */
     int32_t n_ctx;     /* of the engine: chooses LongRoPE's factors */

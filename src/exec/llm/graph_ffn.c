@@ -79,7 +79,7 @@ static struct ggml_tensor *linear_experts(const struct builder *b, struct ggml_t
                                           struct ggml_tensor *x, struct ggml_tensor *chosen,
                                           struct ggml_tensor *bias)
 {
-    struct ggml_tensor *y = ggml_mul_mat_id(b->ctx, w, x, chosen);
+    struct ggml_tensor *y = product_experts(b, w, x, chosen);
     return bias ? ggml_add_id(b->ctx, y, bias, chosen) : y;
 }
 

@@ -3,7 +3,7 @@
  * Floor: exec/llm.  Thread: as engine.h says.  Allocates: weights are mapped, KV cache and
  * buffers allocated at load. */
 #pragma once
-#include "exec/engine.h"
+#include "exec/engine_open.h"
 
 #define LLM_STAGES_MAX 64
 
@@ -41,6 +41,15 @@ struct llm_engine_cfg {
      * load. May be NULL. */
     bool (*on_load)(void *ctx, double fraction);
     void *load_ctx;
+    /* Stage 0 of a split model; n_stages of this struct is then 1. With a stage after it:
+     * stage_engine.h. */
+    struct engine_split split;
+    engine_frame_fn on_frame; /* required with a split */
+    void *frame_ctx;
+    /* For measuring and tests: makes the logits of every token, and gives each row before a sampler
+     * changes it: those behind tokens[position] of request `id`. Valid in the call. NULL: none. */
+    void (*on_logits)(void *ctx, uint64_t id, int32_t position, const float *logits);
+    void *logits_ctx;
 };
 
 void llm_engine_cfg_default(struct llm_engine_cfg *cfg);
@@ -57,8 +66,9 @@ struct llm_engine_estimate { /* as engine_stats has them */
     uint64_t kv_bytes, compute_bytes;
 };
 
-/* What llm_engine_load would take with this configuration (whose events and on_load are not
- * needed), from the file's header alone: no weight is read and none of that memory is taken.
+/* What llm_engine_load, or with a split its stage's engine, would take with this configuration
+ * (whose callbacks are not needed), from the file's header alone: no weight is read, so that a
+ * file of the right size whose tensors are not there will do, and none of that memory is taken.
  * Whether it is free now is not asked. Errors as llm_engine_load. */
 SL_CHECK sl_status llm_engine_estimate(const char *path, const struct llm_engine_cfg *cfg,
                                        struct llm_engine_estimate *out, struct sl_err *err);

@@ -13,9 +13,14 @@
  * An embedding goes from PREFILL to DONE. A choice that was resumed when it was over already goes
  * from WAITING to DONE.
  *
- * WAITING and FOLLOW hold no blocks but what a prefix match gave; PREFILL has kv.n_tokens <
- * n_tokens; DECODE has kv.n_tokens == n_tokens - 1 between steps; DONE is freed at the end of
- * the step. */
+ * WAITING and FOLLOW hold no blocks but what a prefix match gave. kv.n_tokens counts what was given
+ * to the stages (a flight), whether it came back or not: all that follows comes after it. PREFILL
+ * with kv.n_tokens == n_tokens awaits its first token; DECODE has kv.n_tokens == n_tokens - 1, or
+ * n_tokens while it awaits the next. DONE is freed at the end of the step.
+ *
+ * A flight is one step under way: a whole model's comes back in the same call, and there is one; a
+ * split model (llm_split.c) has several on their way through its stages, which come back in
+ * order. */
 #pragma once
 #include "base/buf.h"
 #include "exec/llm/arch.h"
@@ -26,6 +31,7 @@
 #include "exec/llm/pooling.h"
 #include "exec/llm/sampler.h"
 #include "exec/llm/stage.h"
+#include "exec/llm/stage_msg.h"
 #include "exec/llm/stop.h"
 #include "exec/llm/tokenizer.h"
 
@@ -43,16 +49,18 @@ struct llm_seq {
     bool sent_first; /* has generated: survives preemption */
     struct kv_seq kv;
     int32_t n_planned; /* tokens of this step */
-    int32_t batch_row; /* of the first of them */
-    int32_t output;    /* row of the logits, or -1 */
-    /* rows of the hidden states, for an embedding */
-    int32_t hidden, n_hidden;
+    int32_t n_flying;  /* flights that it is part of */
+    uint64_t turn;     /* the step that it was last part of */
+    /* of a split model: its place in stage_limits.n_seqs_max, -1: none; and the blocks of its table
+     * that the other stages know */
+    int32_t slot, n_told;
     struct pooling *pooling; /* an embedding; NULL: a generation */
     bool normalize;
     /* the answer has ended, and how */
     bool over;
     enum engine_finish finish;
-    struct sampler *sampler;
+    struct sampler *sampler;         /* here, or */
+    struct sampler_cfg *far_sampler; /* for the last stage of a split model */
     struct stop_matcher *stop;
     struct detokenizer detok;
     struct sl_buf piece, text; /* of the event being made */
@@ -64,6 +72,34 @@ struct seq_list {
     struct llm_seq *head, *tail;
     int32_t n;
 };
+
+struct flight_part {     /* a sequence in a flight */
+    struct llm_seq *seq; /* NULL: it is gone */
+    int32_t n_tokens;
+    int32_t n_done;         /* kv.n_tokens behind this part */
+    int32_t row;            /* of its first token */
+    int32_t first_output;   /* of its rows of logits */
+    int32_t output, choice; /* the row that is sampled, -1: none; the first choice from it */
+    int32_t n_choices;
+    int32_t hidden, n_hidden; /* rows of the hidden states, for an embedding */
+};
+
+struct llm_flight {
+    uint64_t step;
+    bool home, decodes, prefills; /* it has come back; it has such tokens */
+    struct flight_part *parts;    /* [cap] */
+    int32_t n_parts, cap;
+    int32_t n_tokens, n_outputs, n_choices, n_hidden;
+    int64_t begin_ns, compute_ns; /* of the stage here */
+    /* results */
+    float *logits;                      /* [n_outputs, n_vocab]; NULL: not here */
+    const float *hidden;                /* [n_hidden, n_embd] */
+    const struct stage_choice *choices; /* [n_choices]; NULL: to be made from the logits */
+    struct sl_buf bytes;                /* of the message they came in */
+    struct sl_arena arena;
+};
+
+struct llm_split; /* see llm_split.c */
 
 struct llm_engine {
     struct llm_engine_cfg cfg; /* defaults resolved */
@@ -79,8 +115,11 @@ struct llm_engine {
     char *chat_template, *name; /* NUL-ended copies; NULL: the file has none */
     char *bos_text, *eos_text;
     uint64_t n_params;
-    uint32_t weight_type; /* of most bytes of the weights */
-    /* the step's batch; arrays of cfg.n_batch */
+    uint32_t weight_type;       /* of most bytes of the weights */
+    struct llm_split *split;    /* NULL: the whole model is here */
+    struct llm_flight *flights; /* [n_flights_max] a ring: the oldest, then n_flying - 1 more */
+    int32_t n_flights_max, first_flight, n_flying;
+    /* the step's batch; arrays of cfg.n_batch, outputs of twice as many */
     int32_t *b_tokens, *b_pos, *b_outputs;
     int64_t *b_slots;
     struct attn_tile *b_tiles;
@@ -103,10 +142,10 @@ SL_CHECK sl_status llm_seq_create_embed(struct llm_engine *e, const struct engin
                                         struct sl_err *err);
 /* releases its blocks; NULL is fine */
 void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s);
-void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s);
-/* Samples from logits (changed), appends the token, emits it, and finishes the sequence when it
- * is over. */
-void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits);
+/* Tells that n_done tokens of the prompt are computed. */
+void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s, int32_t n_done);
+/* Appends a token that was chosen, emits it, and finishes the sequence when it is over. */
+void llm_seq_take(struct llm_engine *e, struct llm_seq *s, const struct sampler_result *chosen);
 /* The text is computed: emits its vector and finishes. */
 void llm_seq_embed(struct llm_engine *e, struct llm_seq *s);
 /* Emits DONE and puts the sequence into SEQ_DONE. message may be NULL. */
@@ -137,5 +176,41 @@ SL_CHECK sl_status llm_detokenize(void *self, const int32_t *tokens, size_t n, s
  * (n_planned); reserves their blocks, preempting the youngest when there are none. Copies of
  * shared blocks are done on the stages. */
 SL_CHECK sl_status llm_plan_step(struct llm_engine *e, int32_t *out_n_tokens, struct sl_err *err);
-/* Lays the plan out as a batch in the engine's arrays. */
-void llm_plan_batch(struct llm_engine *e, struct llm_batch *out);
+/* Lays the plan out as a batch in the engine's arrays, and as the parts of a flight. NOMEM. */
+SL_CHECK sl_status llm_plan_batch(struct llm_engine *e, struct llm_batch *out,
+                                  struct llm_flight *flight, struct sl_err *err);
+
+/* llm_flight.c */
+SL_CHECK sl_status llm_flights_create(struct llm_engine *e, int32_t n, struct sl_err *err);
+void llm_flights_destroy(struct llm_engine *e);
+/* The i-th that is under way, the oldest first. */
+struct llm_flight *llm_flight_at(const struct llm_engine *e, int32_t i);
+/* Computes the batch, or what of it is computed here, and has the flight begin; its tokens count as
+ * computed from now on. */
+SL_CHECK sl_status llm_flight_begin(struct llm_engine *e, struct llm_flight *flight,
+                                    const struct llm_batch *batch, struct sl_err *err);
+/* Takes the results of the oldest flight, which is home. */
+void llm_flight_harvest(struct llm_engine *e);
+/* The sequence goes: no flight knows it any more. */
+void llm_flights_forget(struct llm_engine *e, struct llm_seq *s);
+
+/* llm_split.c: stage 0's part of a split model. Calls but the first two are for e->split only. */
+SL_CHECK sl_status llm_split_create(struct llm_engine *e, const struct stage_limits *limits,
+                                    struct sl_err *err);
+void llm_split_destroy(struct llm_split *split); /* NULL is fine */
+/* A sequence begins to run: it and its followers get places. */
+void llm_split_enter(struct llm_engine *e, struct llm_seq *s);
+void llm_split_leave(struct llm_engine *e, struct llm_seq *s);
+/* A block was copied for this step. */
+void llm_split_copied(struct llm_engine *e, struct llm_seq *s, const struct kv_copy *copy);
+/* Sends the flight on, with the hidden states that this stage made of it. */
+SL_CHECK sl_status llm_split_send(struct llm_engine *e, const struct llm_flight *flight,
+                                  const float *hidden, struct sl_err *err);
+SL_CHECK sl_status llm_deliver(void *self, int32_t from, const void *bytes, size_t n,
+                               struct sl_err *err);
+/* How many steps may be under way, of those that decode and of those that compute prompts. */
+int32_t llm_split_flights(const struct llm_engine *e);
+int32_t llm_split_prompt_flights(const struct llm_engine *e);
+/* The engine has nothing to do until a message comes, or has. */
+void llm_split_idle(struct llm_engine *e, bool idle);
+void llm_split_stats(const struct llm_engine *e, struct engine_stats *out);

@@ -2,9 +2,14 @@
  * chunked prefill; Orca, OSDI'22; Sarathi-Serve, arXiv:2403.02310): every decoding sequence gets
  * its one token, prompts share what is left of the budget. */
 #include "base/clock.h"
+#include "base/mem.h"
 #include "exec/llm/llm_int.h"
 
-#define GROUP_TOKENS_CPU 32 /* products of 32 rows take the weights' bytes in stride */
+#define GROUP_TOKENS_CPU 32      /* products of 32 rows take the weights' bytes in stride */
+#define CHUNK_TOKENS_GPU_MIN 256 /* fewer rows leave an accelerator idle */
+/* Of a prompt, per stage of a split model: with c chunks a stage, n stages are all busy for all but
+ * 1 of c + 1 parts of the time or so; smaller ones would cost more in weights read again. */
+#define CHUNKS_PER_STAGE 4
 
 static int32_t blocks_for(int32_t n_tokens)
 {
@@ -54,6 +59,7 @@ static void start(struct llm_engine *e, struct llm_seq *s, int32_t n_cached)
     seq_list_remove(&e->waiting, s);
     seq_list_push(&e->running, s);
     s->state = SEQ_PREFILL;
+    if (e->split) llm_split_enter(e, s);
 }
 
 enum admission { ADMITTED, LATER, FULL, FAILED };
@@ -107,12 +113,14 @@ static sl_status admit(struct llm_engine *e, struct sl_err *err)
     return SL_OK;
 }
 
-/* The youngest running sequence without tokens in this step's plan gives its blocks back and
- * waits at the front. */
+/* The youngest running sequence without tokens in this step's plan or in a flight gives its blocks
+ * back and waits at the front. */
 static bool preempt_youngest(struct llm_engine *e, const struct llm_seq *keep)
 {
     for (struct llm_seq *s = e->running.tail; s; s = s->prev) {
-        if (s == keep || s->n_planned || !s->kv.n_blocks || s->state == SEQ_DONE) continue;
+        if (s == keep || s->n_planned || s->n_flying || !s->kv.n_blocks || s->state == SEQ_DONE)
+            continue;
+        if (e->split) llm_split_leave(e, s);
         kv_seq_release(e->kv, &s->kv);
         seq_list_remove(&e->running, s);
         seq_list_push_front(&e->waiting, s);
@@ -124,9 +132,11 @@ static bool preempt_youngest(struct llm_engine *e, const struct llm_seq *keep)
     return false;
 }
 
-static sl_status copy_block(struct llm_engine *e, const struct kv_copy *copy, struct sl_err *err)
+static sl_status copy_block(struct llm_engine *e, struct llm_seq *s, const struct kv_copy *copy,
+                            struct sl_err *err)
 {
     sl_status status = SL_OK;
+    if (e->split && copy->src_block >= 0) llm_split_copied(e, s, copy);
     for (int32_t i = 0; i < e->cfg.n_stages && copy->src_block >= 0 && status == SL_OK; i++)
         status = llm_stage_copy_slots(e->stages[i], copy->src_block * KV_BLOCK_TOKENS,
                                       copy->dst_block * KV_BLOCK_TOKENS, KV_BLOCK_TOKENS, err);
@@ -141,7 +151,7 @@ static sl_status plan_tokens(struct llm_engine *e, struct llm_seq *s, int32_t n,
     while ((status = kv_seq_reserve(e->kv, &s->kv, n, &copy, err)) == SL_BUSY &&
            preempt_youngest(e, s)) {
     }
-    if (status == SL_OK) status = copy_block(e, &copy, err);
+    if (status == SL_OK) status = copy_block(e, s, &copy, err);
     if (status == SL_OK) s->n_planned = n;
     return status;
 }
@@ -153,15 +163,22 @@ static int32_t group_tokens(const struct llm_engine *e)
     return e->backends.gpu ? e->cfg.n_batch : GROUP_TOKENS_CPU;
 }
 
-static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t *budget,
-                            struct sl_err *err)
+/* Tokens of this sequence that the step may compute; 0: it awaits the token of a flight. */
+static int32_t n_ready(const struct llm_seq *s, enum seq_state state)
+{
+    return s->state == state ? s->n_tokens - s->kv.n_tokens : 0;
+}
+
+/* Plans those in `state` whose last turn was `turn`, or with turn 0 all. */
+static sl_status plan_state(struct llm_engine *e, enum seq_state state, uint64_t turn,
+                            int32_t *budget, struct sl_err *err)
 {
     struct llm_seq *next;
     int32_t n_planned = 0;
     for (struct llm_seq *s = e->running.head; s && *budget > 0; s = next) {
-        int32_t left = s->n_tokens - s->kv.n_tokens, n = left < *budget ? left : *budget;
+        int32_t left = n_ready(s, state), n = left < *budget ? left : *budget;
         next = s->next;
-        if (s->state != state) continue;
+        if (!left || (turn && s->turn != turn)) continue;
         sl_status status = plan_tokens(e, s, n, err);
         next = s->next; /* preemption may have removed what stood there */
         if (status != SL_OK && status != SL_BUSY) return status;
@@ -173,13 +190,87 @@ static sl_status plan_state(struct llm_engine *e, enum seq_state state, int32_t 
     return SL_OK;
 }
 
+/* The first turn after `after` that a sequence which could decode had; 0: there is none. */
+static uint64_t next_turn(const struct llm_engine *e, uint64_t after)
+{
+    uint64_t turn = 0;
+    for (const struct llm_seq *s = e->running.head; s; s = s->next)
+        if (n_ready(s, SEQ_DECODE) && !s->n_planned && s->turn > after && (!turn || s->turn < turn))
+            turn = s->turn;
+    return turn;
+}
+
+/* Flights under way that have such tokens. */
+static int32_t count_flights(const struct llm_engine *e, enum seq_state state)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < e->n_flying; i++) {
+        const struct llm_flight *f = llm_flight_at(e, i);
+        n += state == SEQ_DECODE ? f->decodes : f->prefills;
+    }
+    return n;
+}
+
+static int32_t count_decoding(const struct llm_engine *e)
+{
+    int32_t n = 0;
+    for (const struct llm_seq *s = e->running.head; s; s = s->next) n += s->state == SEQ_DECODE;
+    return n;
+}
+
+/* A split model's sequences go in as many groups as there may be flights, and those that waited
+ * longest go first: so every stage has a group of its own, and groups that differ level out. */
+static sl_status plan_group(struct llm_engine *e, int32_t *budget, struct sl_err *err)
+{
+    int32_t n_flights = llm_split_flights(e), n_decoding = count_decoding(e);
+    int32_t group = (n_decoding + n_flights - 1) / n_flights, left;
+    sl_status status = SL_OK;
+    if (count_flights(e, SEQ_DECODE) >= n_flights) return SL_OK;
+    if (group > *budget) group = *budget;
+    left = group;
+    for (uint64_t turn = next_turn(e, 0); turn && left > 0 && status == SL_OK;
+         turn = next_turn(e, turn))
+        status = plan_state(e, SEQ_DECODE, turn, &left, err);
+    *budget -= group - left;
+    return status;
+}
+
+/* Prompt tokens of one step of a split model: small enough that a prompt alone fills all stages. */
+static int32_t chunk_tokens(const struct llm_engine *e)
+{
+    int32_t parts = CHUNKS_PER_STAGE * e->cfg.split.n_stages;
+    int32_t least = e->backends.gpu ? CHUNK_TOKENS_GPU_MIN : GROUP_TOKENS_CPU;
+    const struct llm_seq *s = e->running.head;
+    while (s && !n_ready(s, SEQ_PREFILL)) s = s->next;
+    if (!s) return 0;
+    int32_t n = (s->n_tokens - s->usage.n_cached + parts - 1) / parts;
+    n = (n + GROUP_TOKENS_CPU - 1) / GROUP_TOKENS_CPU * GROUP_TOKENS_CPU;
+    return n > least ? n : least;
+}
+
+static sl_status plan_split(struct llm_engine *e, int32_t *budget, struct sl_err *err)
+{
+    sl_status status = plan_group(e, budget, err);
+    if (status != SL_OK || count_flights(e, SEQ_PREFILL) >= llm_split_prompt_flights(e))
+        return status;
+    int32_t most = chunk_tokens(e), left = most < *budget ? most : *budget;
+    *budget -= left;
+    status = plan_state(e, SEQ_PREFILL, 0, &left, err);
+    *budget += left;
+    return status;
+}
+
 sl_status llm_plan_step(struct llm_engine *e, int32_t *out_n_tokens, struct sl_err *err)
 {
     int32_t budget = e->cfg.n_batch;
     for (struct llm_seq *s = e->running.head; s; s = s->next) s->n_planned = 0;
     sl_status status = admit(e, err);
-    if (status == SL_OK) status = plan_state(e, SEQ_DECODE, &budget, err);
-    if (status == SL_OK) status = plan_state(e, SEQ_PREFILL, &budget, err);
+    if (status == SL_OK && e->split) {
+        status = plan_split(e, &budget, err);
+    } else if (status == SL_OK) {
+        status = plan_state(e, SEQ_DECODE, 0, &budget, err);
+        if (status == SL_OK) status = plan_state(e, SEQ_PREFILL, 0, &budget, err);
+    }
     *out_n_tokens = e->cfg.n_batch - budget;
     return status;
 }
@@ -202,32 +293,74 @@ static void add_tiles(const struct llm_engine *e, const struct llm_seq *s, int32
 }
 
 /* Hidden states stand behind the logits' rows. */
-static void add_hidden(struct llm_engine *e, struct llm_batch *out)
+static void add_hidden(struct llm_engine *e, struct flight_part *part, struct llm_batch *out)
 {
-    for (struct llm_seq *s = e->running.head; s; s = s->next) {
-        int32_t first;
-        if (!s->pooling || !s->n_planned) continue;
-        s->n_hidden = pooling_wants(s->pooling, s->n_tokens, s->kv.n_tokens, s->n_planned, &first);
-        s->hidden = out->n_hidden;
-        for (int32_t i = 0; i < s->n_hidden; i++)
-            e->b_outputs[out->n_outputs + out->n_hidden++] = s->batch_row + first + i;
-    }
+    const struct llm_seq *s = part->seq;
+    int32_t first;
+    if (!s->pooling) return;
+    part->n_hidden = pooling_wants(s->pooling, s->n_tokens, s->kv.n_tokens, s->n_planned, &first);
+    part->hidden = out->n_hidden;
+    for (int32_t i = 0; i < part->n_hidden; i++)
+        e->b_outputs[out->n_outputs + out->n_hidden++] = part->row + first + i;
 }
 
-void llm_plan_batch(struct llm_engine *e, struct llm_batch *out)
+/* The row of its last token, when that is the last known one; with on_logits every row. */
+static void add_outputs(struct llm_engine *e, struct flight_part *part, struct llm_batch *out)
 {
+    const struct llm_seq *s = part->seq;
+    bool samples = !s->pooling && part->n_done == s->n_tokens;
+    bool all = e->cfg.on_logits && !s->pooling;
+    part->first_output = out->n_outputs;
+    for (int32_t i = all ? 0 : part->n_tokens - 1; i < part->n_tokens && (all || samples); i++)
+        e->b_outputs[out->n_outputs++] = part->row + i;
+    part->output = samples ? out->n_outputs - 1 : -1;
+    part->n_choices = samples ? s->n_choices : 0;
+}
+
+static sl_status parts_room(const struct llm_engine *e, struct llm_flight *f, struct sl_err *err)
+{
+    int32_t n = 0;
+    for (const struct llm_seq *s = e->running.head; s; s = s->next) n += s->n_planned > 0;
+    if (n <= f->cap) return SL_OK;
+    struct flight_part *parts = sl_realloc_array(f->parts, (size_t)n, sizeof *parts);
+    if (!parts) return sl_err_set(err, SL_NOMEM, "a step of %d sequences", n);
+    f->parts = parts;
+    f->cap = n;
+    return SL_OK;
+}
+
+static void add_part(struct llm_engine *e, struct llm_seq *s, struct llm_batch *out,
+                     struct llm_flight *f)
+{
+    struct flight_part *part = &f->parts[f->n_parts++];
+    add_tiles(e, s, out->n_tokens, &out->attn);
+    *part = (struct flight_part){.seq = s,
+                                 .n_tokens = s->n_planned,
+                                 .n_done = s->kv.n_tokens + s->n_planned,
+                                 .row = out->n_tokens,
+                                 .choice = f->n_choices};
+    out->n_tokens += s->n_planned;
+    add_outputs(e, part, out);
+    f->n_choices += part->n_choices;
+    f->decodes = f->decodes || s->state == SEQ_DECODE;
+    f->prefills = f->prefills || s->state == SEQ_PREFILL;
+}
+
+sl_status llm_plan_batch(struct llm_engine *e, struct llm_batch *out, struct llm_flight *f,
+                         struct sl_err *err)
+{
+    sl_status status = parts_room(e, f, err);
+    if (status != SL_OK) return status;
+    f->n_parts = f->n_choices = 0;
+    f->home = f->decodes = f->prefills = false;
     *out = (struct llm_batch){
         .tokens = e->b_tokens, .pos = e->b_pos, .slots = e->b_slots, .outputs = e->b_outputs};
     out->attn = (struct attn_batch){0, e->b_tiles, KV_BLOCK_TOKENS};
-    for (struct llm_seq *s = e->running.head; s; s = s->next) {
-        s->output = -1;
-        if (!s->n_planned) continue;
-        add_tiles(e, s, out->n_tokens, &out->attn);
-        s->batch_row = out->n_tokens;
-        out->n_tokens += s->n_planned;
-        if (s->pooling || s->kv.n_tokens + s->n_planned < s->n_tokens) continue;
-        s->output = out->n_outputs;
-        e->b_outputs[out->n_outputs++] = out->n_tokens - 1;
-    }
-    add_hidden(e, out);
+    for (struct llm_seq *s = e->running.head; s; s = s->next)
+        if (s->n_planned) add_part(e, s, out, f);
+    for (int32_t i = 0; i < f->n_parts; i++) add_hidden(e, &f->parts[i], out);
+    f->n_tokens = out->n_tokens;
+    f->n_outputs = out->n_outputs;
+    f->n_hidden = out->n_hidden;
+    return SL_OK;
 }

@@ -46,8 +46,8 @@ void seq_list_remove(struct seq_list *l, struct llm_seq *s)
     l->n--;
 }
 
-static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req, int32_t n_vocab,
-                            struct sl_err *err)
+static sl_status make_parts(const struct llm_engine *e, struct llm_seq *s,
+                            const struct engine_generate *req, struct sl_err *err)
 {
     struct sampler_cfg cfg;
     if (req->sampler)
@@ -55,7 +55,13 @@ static sl_status make_parts(struct llm_seq *s, const struct engine_generate *req
     else
         sampler_cfg_default(&cfg);
     cfg.seed += (uint64_t)s->choice;
-    sl_status status = sampler_create(&cfg, n_vocab, &s->sampler, err);
+    sl_status status;
+    if (e->split) {
+        status = sampler_check(&cfg, e->hp.n_vocab, err);
+        if (status == SL_OK && !(s->far_sampler = sampler_cfg_copy(&cfg))) status = SL_NOMEM;
+    } else {
+        status = sampler_create(&cfg, e->hp.n_vocab, &s->sampler, err);
+    }
     return status == SL_OK ? stop_create(req->stop, req->n_stop, &s->stop, err) : status;
 }
 
@@ -68,6 +74,7 @@ static struct llm_seq *new_seq(const struct llm_engine *e, uint64_t id, const st
     int32_t n_tokens = (int32_t)(ids->len / sizeof *s->tokens);
     if (!s) return NULL;
     s->id = id;
+    s->slot = -1;
     s->n_choices = 1;
     s->n_prompt = s->n_tokens = s->usage.n_prompt = n_tokens;
     s->n_tokens_max = n_tokens + n_more;
@@ -84,6 +91,12 @@ static struct llm_seq *new_seq(const struct llm_engine *e, uint64_t id, const st
     return s;
 }
 
+/* The last stage of a split model tells its samplers itself. */
+static void accept(struct llm_seq *s, int32_t token)
+{
+    if (s->sampler) sampler_accept(s->sampler, token);
+}
+
 /* Appends a token of the answer; s->text is what it adds to the text that may be shown, and s->over
  * says whether the answer ends with it. */
 static sl_status append_token(const struct llm_engine *e, struct llm_seq *s, int32_t token)
@@ -91,7 +104,7 @@ static sl_status append_token(const struct llm_engine *e, struct llm_seq *s, int
     bool ends = !s->ignore_end && tokenizer_is_end(e->tok, token), hit = false;
     sl_status status = SL_OK;
     s->tokens[s->n_tokens++] = token;
-    sampler_accept(s->sampler, token);
+    accept(s, token);
     sl_buf_clear(&s->piece);
     sl_buf_clear(&s->text);
     if (!ends) status = detokenizer_push(&s->detok, token, &s->piece);
@@ -124,9 +137,9 @@ sl_status llm_seq_create(struct llm_engine *e, const struct engine_generate *req
     s->n_choices = req->n_choices > 1 ? req->n_choices : 1;
     s->ignore_end = req->ignore_end;
     if (req->show_control) detokenizer_init(&s->detok, e->tok, DETOKENIZE_SPECIAL, false);
-    status = make_parts(s, req, e->hp.n_vocab, err);
+    status = make_parts(e, s, req, err);
     if (status != SL_OK) goto fail;
-    for (int32_t i = 0; i < n_tokens; i++) sampler_accept(s->sampler, s->tokens[i]);
+    for (int32_t i = 0; i < n_tokens; i++) accept(s, s->tokens[i]);
     status = resume(e, s, req, err);
     if (status != SL_OK) goto fail;
     *out = s;
@@ -164,8 +177,11 @@ fail:
 void llm_seq_destroy(struct llm_engine *e, struct llm_seq *s)
 {
     if (!s) return;
+    llm_flights_forget(e, s);
+    if (e->split) llm_split_leave(e, s);
     if (e->kv) kv_seq_release(e->kv, &s->kv);
     sampler_destroy(s->sampler);
+    sl_free(s->far_sampler);
     stop_destroy(s->stop);
     pooling_destroy(s->pooling);
     sl_buf_done(&s->piece);
@@ -179,10 +195,10 @@ static struct engine_event event_of(const struct llm_seq *s, enum engine_event_t
     return (struct engine_event){.type = type, .id = s->id, .choice = s->choice};
 }
 
-void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s)
+void llm_seq_emit_prefill(struct llm_engine *e, struct llm_seq *s, int32_t n_done)
 {
     struct engine_event ev = event_of(s, ENGINE_EVENT_PREFILL);
-    ev.n_done = s->kv.n_tokens < s->n_prompt ? s->kv.n_tokens : s->n_prompt;
+    ev.n_done = n_done < s->n_prompt ? n_done : s->n_prompt;
     ev.n_total = s->n_prompt;
     ev.n_cached = s->usage.n_cached;
     e->cfg.on_event(e->cfg.event_ctx, &ev);
@@ -258,23 +274,16 @@ static void count_token(struct llm_engine *e, struct llm_seq *s)
     s->usage.prefill_ns = now - s->start_ns;
 }
 
-void llm_seq_advance(struct llm_engine *e, struct llm_seq *s, float *logits)
+void llm_seq_take(struct llm_engine *e, struct llm_seq *s, const struct sampler_result *chosen)
 {
-    struct sampler_result r;
-    struct sl_err err = SL_ERR_INIT;
-    sl_status status = sampler_sample(s->sampler, logits, s->n_tokens, &r, &err);
-    if (status != SL_OK) {
-        llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, err.text);
-        return;
-    }
     s->state = SEQ_DECODE;
     count_token(e, s);
-    status = append_token(e, s, r.token);
+    sl_status status = append_token(e, s, chosen->token);
     if (status != SL_OK) {
         llm_seq_finish(e, s, ENGINE_FINISH_ERROR, status, "out of memory for the text");
         return;
     }
-    emit_token(e, s, &r);
+    emit_token(e, s, chosen);
     if (s->over && !s->cancel) llm_seq_finish(e, s, s->finish, SL_OK, NULL);
 }
 

@@ -1,6 +1,5 @@
 /* llm_step.c: one batch step, from the plan to the events, and what ends requests early. */
 #include "exec/llm/llm_int.h"
-#include <string.h>
 
 static void sweep_list(struct llm_engine *e, struct seq_list *l)
 {
@@ -50,79 +49,6 @@ void llm_cancel_all(struct llm_engine *e)
     sweep(e);
 }
 
-struct results {         /* of a batch */
-    float *logits;       /* [n_outputs, n_vocab] */
-    const float *hidden; /* [n_hidden, n_embd] */
-};
-
-/* Runs the batch through the chain of stages; the results are the last one's. */
-static sl_status compute(struct llm_engine *e, const struct llm_batch *batch, struct results *out,
-                         struct sl_err *err)
-{
-    float *x = NULL;
-    for (int32_t i = 0; i < e->cfg.n_stages; i++) {
-        sl_status status = llm_stage_compute(e->stages[i], batch, x, &x, err);
-        if (status != SL_OK) return status;
-    }
-    out->logits = x;
-    return llm_stage_hidden(e->stages[e->cfg.n_stages - 1], &out->hidden, err);
-}
-
-/* The leader's prompt is computed: the request's other choices share its blocks and take their
- * own first token. */
-static void fork_followers(struct llm_engine *e, struct llm_seq *leader, const float *logits)
-{
-    struct sl_err err = SL_ERR_INIT;
-    struct llm_seq *next;
-    for (struct llm_seq *s = e->waiting.head; s; s = next) {
-        next = s->next;
-        if (s->state != SEQ_FOLLOW || s->leader != leader || s->cancel) continue;
-        seq_list_remove(&e->waiting, s);
-        seq_list_push(&e->running, s);
-        s->leader = NULL;
-        s->n_choices = 1;
-        s->n_planned = 0;
-        s->start_ns = leader->start_ns;
-        s->usage.queue_ns = leader->usage.queue_ns;
-        s->usage.n_cached = leader->usage.n_cached;
-        if (kv_seq_fork(e->kv, &leader->kv, &s->kv, &err) != SL_OK) {
-            llm_seq_finish(e, s, ENGINE_FINISH_ERROR, err.status, err.text);
-            continue;
-        }
-        memcpy(e->row, logits, (size_t)e->hp.n_vocab * sizeof *logits);
-        llm_seq_advance(e, s, e->row);
-    }
-    leader->n_choices = 1;
-}
-
-static void harvest_embedding(struct llm_engine *e, struct llm_seq *s, const float *hidden)
-{
-    if (s->n_hidden > 0)
-        pooling_add(s->pooling, hidden + (size_t)s->hidden * (size_t)e->hp.n_embd, s->n_hidden);
-    if (s->kv.n_tokens == s->n_tokens && !s->cancel) llm_seq_embed(e, s);
-}
-
-static void harvest_one(struct llm_engine *e, struct llm_seq *s, const struct results *results)
-{
-    kv_seq_commit(e->kv, &s->kv, s->tokens + s->kv.n_tokens, s->n_planned);
-    s->n_planned = 0;
-    if (s->state == SEQ_PREFILL && !s->sent_first) llm_seq_emit_prefill(e, s);
-    if (s->pooling) harvest_embedding(e, s, results->hidden);
-    if (s->output < 0 || s->cancel) return;
-    float *row = results->logits + (size_t)s->output * (size_t)e->hp.n_vocab;
-    if (s->n_choices > 1) fork_followers(e, s, row);
-    llm_seq_advance(e, s, row);
-}
-
-static void harvest(struct llm_engine *e, const struct results *results)
-{
-    struct llm_seq *last = e->running.tail, *next; /* followers that join now stand behind it */
-    for (struct llm_seq *s = e->running.head; s; s = next) {
-        next = s == last ? NULL : s->next;
-        if (s->n_planned) harvest_one(e, s, results);
-    }
-}
-
 static void fail_all(struct llm_engine *e, sl_status status, const char *message)
 {
     struct seq_list *lists[] = {&e->waiting, &e->running};
@@ -144,21 +70,52 @@ static bool finish_resumed(struct llm_engine *e)
     return any;
 }
 
-static sl_status step(struct llm_engine *e, bool *out_idle, struct sl_err *err)
+/* Plans a step of what is not under way, and has it begin. *out_n 0: there is nothing to do now. */
+static sl_status launch(struct llm_engine *e, int32_t *out_n, struct sl_err *err)
 {
     struct llm_batch batch;
-    struct results results;
+    *out_n = 0;
+    if (e->n_flying == e->n_flights_max) return SL_OK;
+    sl_status status = llm_plan_step(e, out_n, err);
+    if (status != SL_OK || !*out_n) return status;
+    struct llm_flight *flight = llm_flight_at(e, e->n_flying);
+    status = llm_plan_batch(e, &batch, flight, err);
+    if (status == SL_OK) status = llm_flight_begin(e, flight, &batch, err);
+    if (status == SL_OK) e->n_steps++;
+    return status;
+}
+
+static bool harvest(struct llm_engine *e)
+{
+    bool any = false;
+    while (e->n_flying && llm_flight_at(e, 0)->home) {
+        llm_flight_harvest(e);
+        any = true;
+    }
+    return any;
+}
+
+/* What came home is told before the next step is begun: its tokens need not wait for that. */
+static sl_status step_split(struct llm_engine *e, bool *out_idle, struct sl_err *err)
+{
+    int32_t n_tokens = 0;
+    sl_status status = SL_OK;
+    bool any = harvest(e);
+    any = finish_resumed(e) || any;
+    if (!any) status = launch(e, &n_tokens, err);
+    *out_idle = status == SL_OK && !n_tokens && !any;
+    llm_split_idle(e, *out_idle);
+    return status;
+}
+
+static sl_status step_whole(struct llm_engine *e, bool *out_idle, struct sl_err *err)
+{
     int32_t n_tokens;
-    bool any_over = finish_resumed(e);
-    sl_status status = llm_plan_step(e, &n_tokens, err);
-    *out_idle = status == SL_OK && !n_tokens && !any_over;
-    if (status != SL_OK || !n_tokens) return status;
-    llm_plan_batch(e, &batch);
-    status = compute(e, &batch, &results, err);
-    if (status != SL_OK) return status;
-    e->n_steps++;
-    harvest(e, &results);
-    return SL_OK;
+    bool any = finish_resumed(e);
+    sl_status status = launch(e, &n_tokens, err);
+    if (status == SL_OK) any = harvest(e) || any;
+    *out_idle = status == SL_OK && !n_tokens && !any;
+    return status;
 }
 
 sl_status llm_step(void *self, bool *out_idle, struct sl_err *err)
@@ -168,7 +125,7 @@ sl_status llm_step(void *self, bool *out_idle, struct sl_err *err)
     sl_status status;
     err = err ? err : &local;
     e->in_step = true;
-    status = step(e, out_idle, err);
+    status = e->split ? step_split(e, out_idle, err) : step_whole(e, out_idle, err);
     if (status != SL_OK) fail_all(e, status, err->text);
     e->in_step = false;
     sweep(e);

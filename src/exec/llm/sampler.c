@@ -4,6 +4,7 @@
 #include "exec/llm/sampler_int.h"
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #define SAMPLER_VOCAB_MAX \
     (1 << 24) /* 60 times the largest vocabulary known; keeps index arithmetic in 32 bits */
@@ -103,14 +104,34 @@ static sl_status check_lists(const struct sampler_cfg *cfg, int32_t n_vocab, str
     return status;
 }
 
+sl_status sampler_check(const struct sampler_cfg *cfg, int32_t n_vocab, struct sl_err *err)
+{
+    sl_status status = check_int("n_vocab", n_vocab, 1, SAMPLER_VOCAB_MAX, err);
+    if (status == SL_OK) status = check_numbers(cfg, err);
+    return status == SL_OK ? check_lists(cfg, n_vocab, err) : status;
+}
+
+struct sampler_cfg *sampler_cfg_copy(const struct sampler_cfg *cfg)
+{
+    size_t n_bias = (size_t)cfg->n_bias * sizeof *cfg->bias;
+    size_t n_breakers = (size_t)cfg->n_dry_breakers * sizeof *cfg->dry_breakers;
+    struct sampler_cfg *copy = sl_malloc(sizeof *copy + n_bias + n_breakers);
+    if (!copy) return NULL;
+    char *bias = (char *)(copy + 1), *breakers = bias + n_bias;
+    *copy = *cfg;
+    if (n_bias) memcpy(bias, cfg->bias, n_bias);
+    if (n_breakers) memcpy(breakers, cfg->dry_breakers, n_breakers);
+    copy->bias = (const struct sampler_bias *)(const void *)bias;
+    copy->dry_breakers = (const int32_t *)(const void *)breakers;
+    return copy;
+}
+
 /* ---- life cycle ---- */
 
 sl_status sampler_create(const struct sampler_cfg *cfg, int32_t n_vocab, struct sampler **out,
                          struct sl_err *err)
 {
-    sl_status status = check_int("n_vocab", n_vocab, 1, SAMPLER_VOCAB_MAX, err);
-    if (status == SL_OK) status = check_numbers(cfg, err);
-    if (status == SL_OK) status = check_lists(cfg, n_vocab, err);
+    sl_status status = sampler_check(cfg, n_vocab, err);
     if (status != SL_OK) return status;
     struct sampler *s = sl_calloc(1, sizeof *s);
     if (!s) return sl_err_set(err, SL_NOMEM, "no memory for a sampler");

@@ -64,6 +64,15 @@ struct sampler; /* opaque */
 void sampler_cfg_default(struct sampler_cfg *cfg);
 
 /* INVALID names the field that is out of range. */
+SL_CHECK sl_status sampler_check(const struct sampler_cfg *cfg, int32_t n_vocab,
+                                 struct sl_err *err);
+/* A copy with its lists, one block to sl_free. NULL: no memory. */
+struct sampler_cfg *sampler_cfg_copy(const struct sampler_cfg *cfg);
+/* The tokens before the next that change its choice: the last so many, 0..SAMPLER_HISTORY_MAX. A
+ * sampler that is told only these chooses the same. */
+int32_t sampler_looks_back(const struct sampler_cfg *cfg);
+
+/* Errors as sampler_check; NOMEM. */
 SL_CHECK sl_status sampler_create(const struct sampler_cfg *cfg, int32_t n_vocab,
                                   struct sampler **out, struct sl_err *err);
 void sampler_destroy(struct sampler *s); /* NULL is fine */

@@ -91,6 +91,13 @@ static void set_windows(struct sampler_penalty *p)
     p->window = p->penalty_window > p->dry_window ? p->penalty_window : p->dry_window;
 }
 
+int32_t sampler_looks_back(const struct sampler_cfg *cfg)
+{
+    struct sampler_penalty p = {.cfg = *cfg};
+    set_windows(&p);
+    return p.window;
+}
+
 static sl_status copy_lists(struct sampler_penalty *p, const struct sampler_cfg *cfg)
 {
     if (table_init(&p->breakers, cfg->n_dry_breakers) != SL_OK) return SL_NOMEM;

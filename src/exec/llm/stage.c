@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "exec/llm/backend.h"
 #include "exec/llm/graph.h"
-#include "exec/llm/matmul_q8.h"
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
 #include <ggml.h>
@@ -24,8 +23,8 @@ struct llm_stage {
     struct ggml_backend_buffer *kv_buffer[2];
     struct llm_graph_env env;
     bool *paged;
-    struct llm_q8_op q8;
-    char *scratch; /* as allocated: the pieces of the attention and of the products */
+    struct llm_product_op product;
+    char *scratch;                  /* as allocated: the pieces of the attention */
     const struct attn_batch *batch; /* of the compute under way */
     struct ggml_backend_sched *sched;
     struct llm_graph graph;
@@ -136,40 +135,20 @@ static void attention_init(struct llm_stage *s, enum llm_attention attention)
     }
 }
 
-/* The longest row that our q8_0 kernel may get. */
-static int64_t longest_row(const struct llm_weights *w)
-{
-    int64_t k = w->model[LLM_OUTPUT] ? w->model[LLM_OUTPUT]->ne[0] : 0;
-    for (int32_t i = 0; i < w->range.last - w->range.first; i++) {
-        for (int role = 0; role < LLM_LAYER_ROLE_COUNT; role++) {
-            const struct ggml_tensor *t = w->layers[i].t[role];
-            if (t && t->type == GGML_TYPE_Q8_0 && t->ne[0] > k) k = t->ne[0];
-        }
-    }
-    return k;
-}
-
 static size_t round_up_64(size_t n)
 {
     return (n + 63) & ~(size_t)63;
 }
 
-/* One piece per thread for attention, and one for products; both start on cache lines. */
+/* One piece per thread for attention; each starts on a cache line. */
 static sl_status scratch_alloc(struct llm_stage *s, struct sl_err *err)
 {
     size_t n = (size_t)s->backends->n_threads;
     size_t attn = s->n_layers ? round_up_64(attn_scratch_bytes(&s->env.ops[0].shape)) : 0;
-    size_t q8 =
-        matmul_q8_available() ? round_up_64(matmul_q8_scratch_bytes(longest_row(&s->weights))) : 0;
-    char *at;
-    s->scratch = sl_malloc((attn + q8) * n + 64);
+    s->scratch = sl_malloc(attn * n + 64);
     if (!s->scratch) return sl_err_set(err, SL_NOMEM, "scratch of %zu threads", n);
-    at = (char *)round_up_64((uintptr_t)s->scratch);
-    s->q8.scratch = q8 ? at + attn * n : NULL;
-    s->q8.scratch_bytes = q8;
-    s->env.q8 = &s->q8;
     for (int32_t i = 0; i < s->n_layers; i++) {
-        s->env.ops[i].scratch = at;
+        s->env.ops[i].scratch = (char *)round_up_64((uintptr_t)s->scratch);
         s->env.ops[i].scratch_bytes = attn;
     }
     return SL_OK;
@@ -246,6 +225,7 @@ static sl_status stage_init(struct llm_stage *s, const struct llm_stage_cfg *cfg
     s->env.hp = s->hp;
     s->env.weights = &s->weights;
     s->env.n_ctx = cfg->n_ctx;
+    s->env.product = &s->product;
     attention_init(s, cfg->attention);
     status = kv_alloc(s, err);
     if (status == SL_OK) status = scratch_alloc(s, err);

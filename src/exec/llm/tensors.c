@@ -214,32 +214,60 @@ sl_status llm_tensor_lookup(const struct gguf_file *file, int layer,
     return SL_OK;
 }
 
-static sl_status check_model_tensors(const struct gguf_file *file, const struct llm_hparams *hp,
-                                     const struct llm_range *range, struct sl_err *err)
+/* A range, and what is done with each of its tensors. */
+struct visit {
+    const struct gguf_file *file;
+    const struct llm_hparams *hp;
+    const struct llm_range *range;
+    llm_tensor_fn *fn;
+    void *ctx;
+    struct sl_err *err;
+};
+
+static sl_status visit_tensor(const struct visit *v, int layer, const struct llm_tensor_spec *spec)
 {
+    const struct gguf_tensor *t;
+    sl_status status = llm_tensor_lookup(v->file, layer, spec, &t, v->err);
+    return status == SL_OK && t ? v->fn(v->ctx, t, v->err) : status;
+}
+
+static bool range_needs(const struct visit *v, enum llm_tensor_role role)
+{
+    const struct llm_range *range = v->range;
+    if (role == LLM_OUTPUT || role == LLM_OUTPUT_NORM) return range->heads;
+    if (role != LLM_TOKEN_EMBD) return true;
+    return range->embeds || (range->heads && !gguf_tensor_find(v->file, "output.weight"));
+}
+
+sl_status llm_tensors_each(const struct gguf_file *file, const struct llm_hparams *hp,
+                           const struct llm_range *range, llm_tensor_fn *fn, void *ctx,
+                           struct sl_err *err)
+{
+    const struct visit v = {file, hp, range, fn, ctx, err};
+    struct llm_tensor_spec spec;
     sl_status status = SL_OK;
     for (int role = 0; role < LLM_MODEL_ROLE_COUNT && status == SL_OK; role++) {
-        const struct gguf_tensor *t;
-        struct llm_tensor_spec spec;
-        bool tail = role == LLM_OUTPUT || role == LLM_OUTPUT_NORM;
         llm_model_tensor(hp, (enum llm_tensor_role)role, &spec);
-        if ((role == LLM_TOKEN_EMBD && !range->embeds) || (tail && !range->heads)) continue;
-        status = llm_tensor_lookup(file, -1, &spec, &t, err);
+        if (range_needs(&v, (enum llm_tensor_role)role)) status = visit_tensor(&v, -1, &spec);
+    }
+    for (int32_t il = range->first; il < range->last; il++) {
+        for (int role = 0; role < LLM_LAYER_ROLE_COUNT && status == SL_OK; role++)
+            if (llm_layer_tensor(hp, il, (enum llm_layer_role)role, &spec))
+                status = visit_tensor(&v, il, &spec);
     }
     return status;
+}
+
+static sl_status ignore_tensor(void *ctx, const struct gguf_tensor *tensor, struct sl_err *err)
+{
+    (void)ctx;
+    (void)tensor;
+    (void)err;
+    return SL_OK;
 }
 
 sl_status llm_tensors_check(const struct gguf_file *file, const struct llm_hparams *hp,
                             const struct llm_range *range, struct sl_err *err)
 {
-    sl_status status = check_model_tensors(file, hp, range, err);
-    for (int32_t il = range->first; il < range->last; il++) {
-        for (int role = 0; role < LLM_LAYER_ROLE_COUNT && status == SL_OK; role++) {
-            const struct gguf_tensor *t;
-            struct llm_tensor_spec spec;
-            if (llm_layer_tensor(hp, il, (enum llm_layer_role)role, &spec))
-                status = llm_tensor_lookup(file, il, &spec, &t, err);
-        }
-    }
-    return status;
+    return llm_tensors_each(file, hp, range, ignore_tensor, NULL, err);
 }

@@ -92,6 +92,15 @@ SL_CHECK sl_status llm_tensor_lookup(const struct gguf_file *file, int layer,
                                      const struct llm_tensor_spec *spec,
                                      const struct gguf_tensor **out, struct sl_err *err);
 
+/* Calls fn(ctx, tensor) for each tensor of the file that the range needs, after its check: those of
+ * its layers, and of the whole model's those that every stage has or that its ends ask for. The
+ * embedding comes for a range that heads without an output tensor, too. fn's failure ends it.
+ * Errors as llm_tensor_lookup. */
+typedef sl_status llm_tensor_fn(void *ctx, const struct gguf_tensor *tensor, struct sl_err *err);
+SL_CHECK sl_status llm_tensors_each(const struct gguf_file *file, const struct llm_hparams *hp,
+                                    const struct llm_range *range, llm_tensor_fn *fn, void *ctx,
+                                    struct sl_err *err);
+
 /* Are all tensors of the range there, with the types and shapes the hyper-parameters ask for?
  * Errors as llm_tensor_lookup. */
 SL_CHECK sl_status llm_tensors_check(const struct gguf_file *file, const struct llm_hparams *hp,

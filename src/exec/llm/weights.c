@@ -1,6 +1,7 @@
 #include "exec/llm/weights.h"
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "exec/llm/backend.h"
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
@@ -11,6 +12,9 @@
 #include <unistd.h>
 
 #define PLACE_MAPPED 0
+#define PLACE_PACKED 1
+#define HUGE_PAGE_BYTES (2u << 20) /* packed weights are read as streams: few pages, few misses */
+#define PACK_JOBS 32               /* a tensor is packed in this many pieces */
 /* batch size for which a buffer type must support the product */
 #define PROBE_TOKENS 512
 /* left free for KV cache and graph buffers when layers are placed by fit */
@@ -108,6 +112,7 @@ static void places_init(struct loader *ld)
         (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(
             ggml_backend_dev_backend_reg(cpu), "ggml_backend_dev_get_extra_bufts");
     place_add(ld->w, NULL);
+    place_add(ld->w, ggml_backend_get_default_buffer_type(b->cpu));
     ld->gpu_place = b->gpu ? place_add(ld->w, ggml_backend_get_default_buffer_type(b->gpu)) : -1;
     if (!extra) return;
     for (ggml_backend_buffer_type_t *buft = extra(cpu); buft && *buft; buft++)
@@ -153,15 +158,29 @@ static bool item_is_on_gpu(const struct loader *ld, const struct item *it)
     return it->dst != &w->model[LLM_TOKEN_EMBD] && w->gpu_first < w->range.last;
 }
 
+/* Are they matrices that our own kernels multiply by? */
+static bool item_packs(const struct item *it, enum qmat_type *type)
+{
+    bool one = it->use == LLM_USE_MUL_MAT && it->src->n_dims == 2;
+    bool experts = it->use == LLM_USE_MUL_MAT_ID && it->src->n_dims == 3;
+    return qmat_kernel_chosen() && (one || experts) && qmat_type_from_gguf(it->src->type, type) &&
+           it->src->ne[0] % qmat_block(*type) == 0;
+}
+
 static void item_place(const struct loader *ld, struct item *it)
 {
     ggml_backend_dev_t cpu = ggml_backend_get_device(ld->cfg->backends->cpu);
     bool product = it->use == LLM_USE_MUL_MAT || it->use == LLM_USE_MUL_MAT_ID;
+    enum qmat_type type;
     if (item_is_on_gpu(ld, it)) {
         it->place = ld->gpu_place;
         return;
     }
-    for (int p = 1; product && p < ld->w->n_places; p++) {
+    if (item_packs(it, &type)) {
+        it->place = PLACE_PACKED;
+        return;
+    }
+    for (int p = PLACE_PACKED + 1; product && p < ld->w->n_places; p++) {
         if (p == ld->gpu_place || !buft_multiplies(cpu, ld->w->places[p].buft, it)) continue;
         it->place = p;
         return;
@@ -198,6 +217,35 @@ static void choose_gpu_layers(struct loader *ld)
     }
 }
 
+static size_t packed_bytes(const struct llm_packed *p)
+{
+    return (size_t)p->n * qmat_bytes(p->matrix.type, p->matrix.k, p->matrix.m);
+}
+
+/* Says what a tensor is packed to; returns the bytes that this takes. */
+static size_t item_pack_plan(struct loader *ld, const struct item *it)
+{
+    struct llm_packed *p = &ld->w->packed[ld->w->n_packed++];
+    *p = (struct llm_packed){{.k = it->src->ne[0], .m = it->src->ne[1]},
+                             it->src->n_dims == 3 ? it->src->ne[2] : 1};
+    qmat_type_from_gguf(it->src->type, &p->matrix.type);
+    (*it->dst)->extra = p;
+    return packed_bytes(p);
+}
+
+/* ggml's own repacking uses `extra` too, so the buffer tells. */
+const struct llm_packed *llm_weight_packed(const struct llm_weights *w, const struct ggml_tensor *t)
+{
+    return t->buffer && t->buffer == w->places[PLACE_PACKED].buffer ? t->extra : NULL;
+}
+
+struct qmat llm_packed_matrix(const struct llm_packed *packed, int64_t i)
+{
+    struct qmat q = packed->matrix;
+    q.data = (const char *)q.data + (size_t)i * qmat_bytes(q.type, q.k, q.m);
+    return q;
+}
+
 static sl_status make_tensors(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
@@ -212,7 +260,8 @@ static sl_status make_tensors(struct loader *ld)
         item_place(ld, it);
         *it->dst = new_tensor(w->places[it->place].ctx, it->src);
         ggml_set_name(*it->dst, it->src->name);
-        w->places[it->place].n_bytes += it->src->n_bytes;
+        w->places[it->place].n_bytes +=
+            it->place == PLACE_PACKED ? item_pack_plan(ld, it) : it->src->n_bytes;
     }
     return SL_OK;
 }
@@ -270,6 +319,37 @@ static sl_status check_memory(const struct loader *ld)
                       (double)need / 1e9, (double)available / 1e9);
 }
 
+/* A buffer of our own for the packed tensors: they may be larger than ggml thinks. */
+static struct ggml_backend_buffer *packed_alloc(const struct loader *ld, struct llm_place *place)
+{
+    size_t n = (place->n_bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    ggml_backend_dev_t cpu = ggml_backend_get_device(ld->cfg->backends->cpu);
+    struct ggml_tensor *t = ggml_get_first_tensor(place->ctx);
+    place->memory = sl_malloc(n + HUGE_PAGE_BYTES);
+    if (!place->memory) return NULL;
+    uintptr_t page = (uintptr_t)place->memory + HUGE_PAGE_BYTES - 1;
+    char *at = (char *)(page / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES);
+    struct ggml_backend_buffer *buffer = ggml_backend_dev_buffer_from_host_ptr(cpu, at, n, n);
+    madvise(at, n, MADV_HUGEPAGE);
+    for (; t && buffer; t = ggml_get_next_tensor(place->ctx, t)) {
+        struct llm_packed *p = t->extra;
+        p->matrix.data = at;
+        if (ggml_backend_tensor_alloc(buffer, t, at) != GGML_STATUS_SUCCESS) break;
+        at += packed_bytes(p);
+    }
+    if (!t) return buffer;
+    ggml_backend_buffer_free(buffer);
+    return NULL;
+}
+
+static struct ggml_backend_buffer *place_alloc(const struct loader *ld, int p)
+{
+    struct llm_place *place = &ld->w->places[p];
+    if (ld->cfg->measure) return llm_buffer_measure(place->ctx, place->buft);
+    return p == PLACE_PACKED ? packed_alloc(ld, place)
+                             : ggml_backend_alloc_ctx_tensors_from_buft(place->ctx, place->buft);
+}
+
 static sl_status alloc_places(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
@@ -278,9 +358,7 @@ static sl_status alloc_places(struct loader *ld)
     for (int p = 1; p < w->n_places; p++) {
         struct llm_place *place = &w->places[p];
         if (!place->n_bytes) continue;
-        place->buffer = ld->cfg->measure
-                            ? llm_buffer_measure(place->ctx, place->buft)
-                            : ggml_backend_alloc_ctx_tensors_from_buft(place->ctx, place->buft);
+        place->buffer = place_alloc(ld, p);
         if (!place->buffer)
             return sl_err_set(ld->err, SL_NOMEM, "weights: %s has no room for %.2f GB",
                               ggml_backend_buft_name(place->buft), (double)place->n_bytes / 1e9);
@@ -300,10 +378,40 @@ static void drop_pages(const struct gguf_tensor *t)
     if (to > from) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static void copy_tensor(const struct loader *ld, const struct item *it)
+struct packing { /* one tensor being packed by the pool */
+    const struct llm_packed *packed;
+    const char *blocks;
+    size_t bytes; /* of one matrix in the file */
+};
+
+/* Piece i: some rows of each matrix. */
+static void pack_rows(void *arg, int i)
 {
-    ggml_backend_tensor_set(*it->dst, it->src->data, 0, it->src->n_bytes);
-    if (!is_tied(ld, it)) drop_pages(it->src);
+    const struct packing *p = arg;
+    int64_t m = p->packed->matrix.m, n_groups = (m + QMAT_ROWS - 1) / QMAT_ROWS;
+    int64_t first = n_groups * i / PACK_JOBS * QMAT_ROWS;
+    int64_t last = n_groups * (i + 1) / PACK_JOBS * QMAT_ROWS;
+    for (int64_t j = 0; j < p->packed->n; j++) {
+        struct qmat q = llm_packed_matrix(p->packed, j);
+        qmat_pack(&q, p->blocks + (size_t)j * p->bytes, first, last < m ? last : m,
+                  (void *)(uintptr_t)q.data);
+    }
+}
+
+static void pack_tensor(const struct item *it, struct sl_pool *pool)
+{
+    const struct llm_packed *packed = (*it->dst)->extra;
+    struct packing p = {packed, it->src->data, it->src->n_bytes / (size_t)packed->n};
+    sl_pool_for(pool, PACK_JOBS, pack_rows, &p);
+}
+
+static void copy_tensor(const struct item *it, struct sl_pool *pool)
+{
+    if (it->place == PLACE_PACKED)
+        pack_tensor(it, pool);
+    else
+        ggml_backend_tensor_set(*it->dst, it->src->data, 0, it->src->n_bytes);
+    drop_pages(it->src);
 }
 
 static sl_status report(const struct loader *ld, double part)
@@ -315,18 +423,30 @@ static sl_status report(const struct loader *ld, double part)
 }
 
 /* Mapped tensors take no time, copied ones do: progress counts the bytes of those. */
-static sl_status copy_tensors(struct loader *ld)
+static sl_status copy_tensors(struct loader *ld, struct sl_pool *pool)
 {
-    uint64_t n_done = 0;
+    uint64_t n_done = 0, n_bytes = 0;
     sl_status status = report(ld, 0);
+    for (int i = 0; i < ld->n_items; i++)
+        n_bytes += ld->items[i].place == PLACE_MAPPED ? 0 : ld->items[i].src->n_bytes;
     for (int i = 0; i < ld->n_items && status == SL_OK; i++) {
         const struct item *it = &ld->items[i];
         if (it->place == PLACE_MAPPED) continue;
-        copy_tensor(ld, it);
+        copy_tensor(it, pool);
         n_done += it->src->n_bytes;
-        status = report(ld, (double)n_done / (double)ld->w->copied_bytes);
+        status = report(ld, (double)n_done / (double)n_bytes);
     }
     return status == SL_OK && !n_done ? report(ld, 1) : status;
+}
+
+static sl_status copy_all(struct loader *ld)
+{
+    struct sl_pool *pool;
+    sl_status status = sl_pool_create(ld->cfg->backends->n_threads, PACK_JOBS, &pool);
+    if (status != SL_OK) return sl_err_set(ld->err, status, "threads to pack weights with");
+    status = copy_tensors(ld, pool);
+    sl_pool_destroy(pool);
+    return status;
 }
 
 static sl_status load_all(struct loader *ld)
@@ -339,7 +459,7 @@ static sl_status load_all(struct loader *ld)
     status = make_tensors(ld);
     if (status == SL_OK) status = map_shards(ld);
     if (status == SL_OK) status = alloc_places(ld);
-    if (status == SL_OK && !ld->cfg->measure) status = copy_tensors(ld);
+    if (status == SL_OK && !ld->cfg->measure) status = copy_all(ld);
     return status;
 }
 
@@ -347,13 +467,15 @@ sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights
                            struct sl_err *err)
 {
     int32_t n = n_layers(&cfg->range);
+    size_t n_max = (size_t)n * LLM_LAYER_ROLE_COUNT + LLM_MODEL_ROLE_COUNT + 1;
     struct loader ld = {.cfg = cfg, .w = out, .gpu_place = -1, .err = err};
     sl_status status;
     *out = (struct llm_weights){.range = cfg->range};
-    ld.items =
-        sl_calloc((size_t)n * LLM_LAYER_ROLE_COUNT + LLM_MODEL_ROLE_COUNT + 1, sizeof *ld.items);
+    ld.items = sl_calloc(n_max, sizeof *ld.items);
     out->layers = sl_calloc((size_t)n + 1, sizeof *out->layers);
-    status = ld.items && out->layers ? load_all(&ld) : sl_err_set(err, SL_NOMEM, "layer table");
+    out->packed = sl_calloc(n_max, sizeof *out->packed);
+    status = ld.items && out->layers && out->packed ? load_all(&ld)
+                                                    : sl_err_set(err, SL_NOMEM, "layer table");
     sl_free(ld.items);
     if (status != SL_OK) llm_weights_free(out);
     return status;
@@ -365,7 +487,9 @@ void llm_weights_free(struct llm_weights *w)
     for (int p = 0; p < w->n_places; p++) {
         ggml_backend_buffer_free(w->places[p].buffer);
         ggml_free(w->places[p].ctx);
+        sl_free(w->places[p].memory);
     }
+    sl_free(w->packed);
     sl_free(w->maps);
     sl_free(w->layers);
     *w = (struct llm_weights){0};

@@ -1,21 +1,29 @@
 /* weights.h: the tensors of one stage as ggml tensors: mapped from the file where the CPU
- * computes on the file's own layout, copied where a device or a repacked layout wants it.
+ * computes on the file's own layout, packed for our own kernels (qmat.h), copied where a device or
+ * ggml's repacked layouts want it.
  * Floor: exec/llm.  Thread: the engine's.  Allocates: at load; freed as a whole.
  * Invariant: every tensor has the type and shape that tensors.h asks for; the GGUF file outlives
  * the weights. */
 #pragma once
+#include "exec/llm/qmat.h"
 #include "exec/llm/tensors.h"
 
 struct ggml_tensor;
 struct llm_backends;
 
-#define LLM_PLACES_MAX 8 /* mapped, accelerator, and the CPU's repacking buffer types */
+#define LLM_PLACES_MAX 8 /* mapped, packed, accelerator, and the CPU's repacking buffer types */
 
 struct llm_place {                         /* where some of the tensors live */
     struct ggml_backend_buffer_type *buft; /* NULL: mapped */
+    void *memory;                          /* packed: where its tensors are */
     struct ggml_context *ctx;
     struct ggml_backend_buffer *buffer;
     uint64_t n_bytes;
+};
+
+struct llm_packed {     /* what a tensor was packed to */
+    struct qmat matrix; /* the first */
+    int64_t n;          /* matrices: experts, or 1 */
 };
 
 struct llm_layer_weights {
@@ -29,6 +37,8 @@ struct llm_weights {
     struct llm_layer_weights *layers; /* [range.last - range.first] */
     struct llm_place places[LLM_PLACES_MAX];
     int n_places;
+    struct llm_packed *packed; /* one for each packed tensor */
+    int n_packed;
     struct ggml_backend_buffer **maps; /* one per shard; NULL where nothing is used */
     int n_maps;
     uint64_t mapped_bytes, copied_bytes;
@@ -58,6 +68,11 @@ struct llm_weights_cfg {
 SL_CHECK sl_status llm_weights_load(const struct llm_weights_cfg *cfg, struct llm_weights *out,
                                     struct sl_err *err);
 void llm_weights_free(struct llm_weights *w); /* zeroed is fine */
+
+/* The tensor's data is then for qmat.h's products alone. NULL: it was not packed. */
+const struct llm_packed *llm_weight_packed(const struct llm_weights *w,
+                                           const struct ggml_tensor *t);
+struct qmat llm_packed_matrix(const struct llm_packed *packed, int64_t i);
 
 /* Gives the tensors of a context an empty buffer of this type, for measuring: graphs over them can
  * be planned and not computed. NULL: no memory. */

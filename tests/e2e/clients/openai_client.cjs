@@ -76,16 +76,14 @@ const scenarios = {
     return n;
   },
 
-  // Goes away before anything has come.
-  abort_whole: async (client, { request, ms }) => {
+  // Goes away before anything has come, once the request runs.
+  abort_whole: async (client, { url, request }) => {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(), ms);
-    try {
-      await client.chat.completions.create(request, { signal: controller.signal });
-      return null;
-    } catch (error) {
-      return error.constructor.name;
-    }
+    const answer = client.chat.completions.create(request, { signal: controller.signal })
+      .then(() => null, (error) => error.constructor.name);
+    while ((await (await fetch(url + "/health")).json()).running === 0);
+    controller.abort();
+    return answer;
   },
 };
 

@@ -1,0 +1,519 @@
+/* qmat_kernel.h: the body of the kernels qmat_*, compiled once per instruction set by the files
+ * that include it after defining KERNEL (the name), LANES (rows per vector), GROUPS (groups of 16
+ * rows at once), Q8_BIAS (what its dot product wants added to q8_0's numbers), LIMIT_* (how many
+ * words a part may sum up), the vector types and the operations on them.
+ *
+ * Rows are worked through in pieces of GROUPS * 16, each in steps of 256 elements: the step's
+ * weights are spread out to bytes and their scales to floats, which stay in the first-level cache,
+ * and then meet all columns, a panel at a time. A tile is TILE_VECS vectors of rows by a panel's
+ * columns: its integer sums live in registers. One column's floating-point operations are the same
+ * whatever the shape of the tile. */
+#include "exec/llm/qmat_int.h"
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define VECTOR_BYTES (4 * LANES)
+#define GROUP_VECS (QMAT_ROWS / LANES)
+#define TILE_VECS GROUPS
+#define PIECE_ROWS (GROUPS * QMAT_ROWS)
+#define LOW4 0x0f0f0f0fu
+#define LOW6 0x3f3f3f3fu
+#define MID2 0x30303030u
+#define EVEN_BYTES 0x00ff00ffu
+#define MAGNITUDE_MIN 1e-30f /* below it is zero: 127 / x must be finite */
+#define PREFETCH_BYTES 4096
+
+struct group { /* 16 rows of a step */
+    _Alignas(64) uint8_t spread[STEP_WORDS][QMAT_ROWS][4];
+    const uint8_t *q;            /* spread, or the packed numbers themselves; same shape */
+    float scale[16][QMAT_ROWS];  /* of the step's blocks or sub-blocks */
+    uint32_t mins[4][QMAT_ROWS]; /* pairs, as qmat_int.h's sums */
+    float dmin[QMAT_ROWS];
+};
+
+struct extent { /* of a tile: constants wherever it is used */
+    int vecs, cols;
+};
+
+/* How many words of so many bits, times a signed byte each, a part may sum up. */
+static const int8_t limits[] = {
+    [4] = LIMIT_4_BITS, [5] = LIMIT_5_BITS, [6] = LIMIT_6_BITS, [8] = LIMIT_8_BITS};
+
+INLINE uvec uvec_load(const void *p)
+{
+    uvec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void uvec_store(void *p, uvec v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+INLINE fvec fvec_load(const float *p)
+{
+    fvec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void fvec_store(float *p, fvec v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+INLINE fvec fvec_all(float x)
+{
+    return x - (fvec){0};
+}
+
+INLINE ivec ivec_all(int32_t x)
+{
+    return x - (ivec){0};
+}
+
+INLINE int32_t word_at(const char *p)
+{
+    int32_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+INLINE float float_at(const char *p)
+{
+    float x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
+/* Low halves of n bytes to out, high halves to out + n. */
+INLINE void spread_halves(const uint8_t *in, uint8_t *out, int n)
+{
+    for (int i = 0; i < n; i += VECTOR_BYTES) {
+        uvec v = uvec_load(in + i);
+        uvec_store(out + i, v & LOW4);
+        uvec_store(out + n + i, v >> 4 & LOW4);
+    }
+}
+
+/* The fifth bits of sub-blocks 2 * pair and 2 * pair + 1 stand in bits 2 * pair and up. */
+INLINE void spread_q5(const uint8_t *in, const uint8_t *high, uint8_t *out, int pair)
+{
+    for (int i = 0; i < 512; i += VECTOR_BYTES) {
+        uvec v = uvec_load(in + i), h = uvec_load(high + i) >> 2 * pair;
+        uvec_store(out + i, (v & LOW4) | (h << 4 & 0x10101010u));
+        uvec_store(out + 512 + i, (v >> 4 & LOW4) | (h << 3 & 0x10101010u));
+    }
+}
+
+/* 128 elements of q6_K: four runs of 32. */
+INLINE void spread_q6(const uint8_t *in, const uint8_t *high, uint8_t *out)
+{
+    for (int i = 0; i < 512; i += VECTOR_BYTES) {
+        uvec a = uvec_load(in + i), b = uvec_load(in + 512 + i), h = uvec_load(high + i);
+        uvec_store(out + i, (a & LOW4) | (h << 4 & MID2));
+        uvec_store(out + 512 + i, (b & LOW4) | (h << 2 & MID2));
+        uvec_store(out + 1024 + i, (a >> 4 & LOW4) | (h & MID2));
+        uvec_store(out + 1536 + i, (b >> 4 & LOW4) | (h >> 2 & MID2));
+    }
+}
+
+INLINE void prefetch(const uint8_t *from, int n)
+{
+    for (int i = 0; i < n; i += 64) __builtin_prefetch(from + PREFETCH_BYTES + i);
+}
+
+INLINE void small_scales(const uint8_t *halves, int n_blocks, struct group *g)
+{
+    for (int b = 0; b < n_blocks; b++) {
+        for (int i = 0; i < QMAT_ROWS; i += LANES)
+            fvec_store(&g->scale[b][i], fvec_from_halves(halves + 2 * (QMAT_ROWS * b + i)));
+    }
+}
+
+/* Scale and minimum have six bits each: twelve bytes a row, in ggml's order. */
+INLINE void k_scales(const uint8_t *p, struct group *g)
+{
+    for (int i = 0; i < QMAT_ROWS; i += LANES) {
+        uvec w0 = uvec_load(p + 4 * i), w1 = uvec_load(p + 64 + 4 * i),
+             w2 = uvec_load(p + 128 + 4 * i);
+        uvec scales[2] = {w0 & LOW6, (w2 & LOW4) | (w0 >> 2 & MID2)};
+        uvec mins[2] = {w1 & LOW6, (w2 >> 4 & LOW4) | (w1 >> 2 & MID2)};
+        fvec d = fvec_from_halves(p + 192 + 2 * i);
+        fvec_store(g->dmin + i, fvec_from_halves(p + 224 + 2 * i));
+        for (int j = 0; j < 8; j++) {
+            uvec s = scales[j / 4] >> 8 * (j % 4) & 0xffu;
+            fvec_store(&g->scale[j][i], d * __builtin_convertvector((ivec)s, fvec));
+        }
+        for (int j = 0; j < 4; j++)
+            uvec_store(&g->mins[j][i], mins[j / 2] >> 8 * (j % 2) & EVEN_BYTES);
+    }
+}
+
+INLINE void q6_scales(const uint8_t *p, struct group *g)
+{
+    for (int i = 0; i < QMAT_ROWS; i += LANES) {
+        fvec d = fvec_from_halves(p + 256 + 2 * i);
+        for (int j = 0; j < 16; j++) {
+            ivec s = (ivec)(uvec_load(p + j / 4 * 64 + 4 * i) << (24 - 8 * (j % 4))) >> 24;
+            fvec_store(&g->scale[j][i], d * __builtin_convertvector(s, fvec));
+        }
+    }
+}
+
+/* Step `at` of the group whose numbers and scales begin there. */
+INLINE void group_unpack(enum qmat_type type, const uint8_t *numbers, const uint8_t *scales,
+                         int64_t at, int n_blocks, struct group *g)
+{
+    const struct qmat_layout *l = &qmat_layouts[type];
+    int64_t block = at * (STEP / l->block);
+    const uint8_t *q = numbers + block * l->number_bytes * QMAT_ROWS;
+    scales += block * l->scale_bytes;
+    g->q = g->spread[0][0];
+    prefetch(q, n_blocks * l->number_bytes * QMAT_ROWS);
+    if (type == QMAT_Q8_0) g->q = q;
+    if (type == QMAT_Q4_0) {
+        for (int b = 0; b < n_blocks; b++) spread_halves(q + 256 * b, g->spread[8 * b][0], 256);
+    }
+    for (int pair = 0; pair < 4 && type == QMAT_Q4_K; pair++)
+        spread_halves(q + 512 * pair, g->spread[16 * pair][0], 512);
+    for (int pair = 0; pair < 4 && type == QMAT_Q5_K; pair++)
+        spread_q5(q + 512 * pair, q + 2048, g->spread[16 * pair][0], pair);
+    for (int half = 0; half < 2 && type == QMAT_Q6_K; half++)
+        spread_q6(q + 1024 * half, q + 2048 + 512 * half, g->spread[32 * half][0]);
+    if (type == QMAT_Q6_K)
+        q6_scales(scales, g);
+    else if (l->block == STEP)
+        k_scales(scales, g);
+    else
+        small_scales(scales, n_blocks, g);
+}
+
+/* sums[v][c] += n words of vectors v by columns c. */
+INLINE void tile_dot(int bits, int n, struct extent e, const uint8_t *const *w, const char *x,
+                     ivec sums[TILE_VECS][PANEL])
+{
+    for (int first = 0; first < n; first += limits[bits]) {
+        ivec part[TILE_VECS][PANEL];
+        for (int v = 0; v < e.vecs; v++)
+            for (int c = 0; c < e.cols; c++) part[v][c] = part_begin(sums[v][c]);
+        for (int i = first; i < first + limits[bits]; i++) {
+            ivec b[PANEL];
+            for (int c = 0; c < e.cols; c++) b[c] = ivec_all(word_at(x + 4 * (i * e.cols + c)));
+            for (int v = 0; v < e.vecs; v++) {
+                ivec a = (ivec)uvec_load(w[v] + 64 * i);
+                for (int c = 0; c < e.cols; c++)
+                    part[v][c] = bits == 8 ? part_dot_q8(part[v][c], a, b[c])
+                                           : part_dot(part[v][c], a, b[c]);
+            }
+        }
+        for (int v = 0; v < e.vecs; v++)
+            for (int c = 0; c < e.cols; c++) sums[v][c] = part_end(sums[v][c], part[v][c]);
+    }
+}
+
+struct tile { /* where V vectors of rows meet C columns */
+    const struct group *groups;
+    int vec;       /* the first, counted over the groups */
+    const char *x; /* the panel's record */
+    float *acc;    /* [C][PIECE_ROWS] */
+};
+
+INLINE const struct group *tile_group(const struct tile *t, int v)
+{
+    return &t->groups[(t->vec + v) / GROUP_VECS];
+}
+
+INLINE int tile_row(const struct tile *t, int v) /* within its group */
+{
+    return (t->vec + v) % GROUP_VECS * LANES;
+}
+
+INLINE fvec tile_scale(const struct tile *t, int v, int j)
+{
+    return fvec_load(&tile_group(t, v)->scale[j][tile_row(t, v)]);
+}
+
+INLINE float *tile_acc(const struct tile *t, int v, int c)
+{
+    return t->acc + c * PIECE_ROWS + (t->vec + v) * LANES;
+}
+
+INLINE void tile_small(bool is_q8, int n_blocks, struct extent e, const struct tile *t)
+{
+    fvec acc[TILE_VECS][PANEL];
+    for (int v = 0; v < e.vecs; v++)
+        for (int c = 0; c < e.cols; c++) acc[v][c] = fvec_load(tile_acc(t, v, c));
+    for (int b = 0; b < n_blocks; b++) {
+        const char *start = t->x + SMALL_START * e.cols + 4 * b * e.cols;
+        const char *scale = t->x + SMALL_SCALE * e.cols + 4 * b * e.cols;
+        const uint8_t *w[TILE_VECS];
+        ivec sums[TILE_VECS][PANEL];
+        for (int v = 0; v < e.vecs; v++) {
+            w[v] = tile_group(t, v)->q + 4 * tile_row(t, v) + 512 * b;
+            for (int c = 0; c < e.cols; c++) sums[v][c] = ivec_all(word_at(start + 4 * c));
+        }
+        tile_dot(is_q8 ? 8 : 4, 8, e, w, t->x + 32 * b * e.cols, sums);
+        for (int v = 0; v < e.vecs; v++) {
+            fvec d = tile_scale(t, v, b);
+            for (int c = 0; c < e.cols; c++)
+                acc[v][c] = fvec_fma(__builtin_convertvector(sums[v][c], fvec),
+                                     d * float_at(scale + 4 * c), acc[v][c]);
+        }
+    }
+    for (int v = 0; v < e.vecs; v++)
+        for (int c = 0; c < e.cols; c++) fvec_store(tile_acc(t, v, c), acc[v][c]);
+}
+
+/* q4_K and q5_K: what the minima take away. */
+INLINE void tile_mins(struct extent e, const struct tile *t, fvec sum[TILE_VECS][PANEL])
+{
+    for (int v = 0; v < e.vecs; v++) {
+        const struct group *g = tile_group(t, v);
+        int row = tile_row(t, v);
+        for (int c = 0; c < e.cols; c++) {
+            ivec m = {0};
+            for (int j = 0; j < 4; j++)
+                m = pairs_dot(m, (ivec)uvec_load(&g->mins[j][row]),
+                              ivec_all(word_at(t->x + LARGE_SUMS * e.cols + 4 * (j * e.cols + c))));
+            sum[v][c] =
+                fvec_fma(-__builtin_convertvector(m, fvec), fvec_load(g->dmin + row), sum[v][c]);
+        }
+    }
+}
+
+/* `words` per sub-block: 8 (q4_K, q5_K) or 4 (q6_K). */
+INLINE void tile_large(int words, struct extent e, const struct tile *t)
+{
+    const char *start = t->x + LARGE_START * e.cols;
+    fvec sum[TILE_VECS][PANEL];
+    for (int v = 0; v < e.vecs; v++)
+        for (int c = 0; c < e.cols; c++) sum[v][c] = fvec_all(0);
+    for (int j = 0; j < STEP_WORDS / words; j++) {
+        const uint8_t *w[TILE_VECS];
+        ivec sums[TILE_VECS][PANEL];
+        for (int v = 0; v < e.vecs; v++) {
+            w[v] = tile_group(t, v)->q + 4 * tile_row(t, v) + 64 * words * j;
+            for (int c = 0; c < e.cols; c++)
+                sums[v][c] =
+                    words == 4 ? ivec_all(word_at(start + 4 * (j * e.cols + c))) : (ivec){0};
+        }
+        tile_dot(words == 4 ? 6 : 5, words, e, w, t->x + 4 * words * j * e.cols, sums);
+        for (int v = 0; v < e.vecs; v++) {
+            fvec d = tile_scale(t, v, j);
+            for (int c = 0; c < e.cols; c++)
+                sum[v][c] = fvec_fma(__builtin_convertvector(sums[v][c], fvec), d, sum[v][c]);
+        }
+    }
+    if (words == 8) tile_mins(e, t, sum);
+    for (int v = 0; v < e.vecs; v++) {
+        for (int c = 0; c < e.cols; c++) {
+            float *acc = tile_acc(t, v, c);
+            fvec scale = fvec_all(float_at(t->x + LARGE_SCALE * e.cols + 4 * c));
+            fvec_store(acc, fvec_fma(sum[v][c], scale, fvec_load(acc)));
+        }
+    }
+}
+
+INLINE void tile_any(enum qmat_type type, int n_blocks, struct extent e, const struct tile *t)
+{
+    if (type == QMAT_Q4_0)
+        tile_small(false, n_blocks, e, t);
+    else if (type == QMAT_Q8_0)
+        tile_small(true, n_blocks, e, t);
+    else
+        tile_large(type == QMAT_Q6_K ? 4 : 8, e, t);
+}
+
+/* All columns of a step by n_vecs vectors of rows. */
+INLINE void step_columns(enum qmat_type type, int n_blocks, int n_vecs, const struct group *groups,
+                         const char *x, int64_t n_cols, float *acc)
+{
+    for (int64_t c = 0, width; c < n_cols; c += width) {
+        struct tile t = {groups, 0, x + c * qmat_layouts[type].record, acc + c * PIECE_ROWS};
+        width = qmat_panel(n_cols, c);
+        for (; t.vec + TILE_VECS <= n_vecs; t.vec += TILE_VECS) {
+            if (width == 4)
+                tile_any(type, n_blocks, (struct extent){TILE_VECS, 4}, &t);
+            else if (width == 2)
+                tile_any(type, n_blocks, (struct extent){TILE_VECS, 2}, &t);
+            else
+                tile_any(type, n_blocks, (struct extent){TILE_VECS, 1}, &t);
+        }
+        for (; t.vec < n_vecs; t.vec++) {
+            if (width == 4)
+                tile_any(type, n_blocks, (struct extent){1, 4}, &t);
+            else if (width == 2)
+                tile_any(type, n_blocks, (struct extent){1, 2}, &t);
+            else
+                tile_any(type, n_blocks, (struct extent){1, 1}, &t);
+        }
+    }
+}
+
+INLINE float *result_at(const struct qmat_product *p, int64_t col, int64_t row)
+{
+    return p->y + (size_t)(p->to ? p->to[col] : col) * p->y_stride + row;
+}
+
+static void store_columns(const struct qmat_product *p, int64_t col, int64_t n_cols, int64_t row,
+                          int64_t n_rows, const float *acc)
+{
+    for (int64_t c = 0; c < n_cols; c++, acc += PIECE_ROWS) {
+        float *y = result_at(p, col + c, row);
+        if (n_rows == PIECE_ROWS)
+            memcpy(y, acc, PIECE_ROWS * sizeof *acc);
+        else
+            memcpy(y, acc, (size_t)n_rows * sizeof *acc);
+    }
+}
+
+/* Rows [row, row + n_rows), at most PIECE_ROWS. */
+INLINE void piece(enum qmat_type type, const struct qmat_product *p, int64_t col, int64_t n_cols,
+                  int64_t row, int64_t n_rows)
+{
+    const struct qmat_layout *l = &qmat_layouts[type];
+    const struct qmat *w = p->w;
+    size_t group_bytes = qmat_group_bytes(type, w->k);
+    const uint8_t *packed = (const uint8_t *)w->data + (size_t)(row / QMAT_ROWS) * group_bytes;
+    int64_t n_blocks = w->k / l->block, n_steps = qmat_steps(w->k);
+    int per_step = STEP / l->block, n_groups = (int)((n_rows + QMAT_ROWS - 1) / QMAT_ROWS);
+    _Alignas(64) float acc[QMAT_COLS_MAX * PIECE_ROWS];
+    struct group groups[GROUPS];
+    memset(acc, 0, (size_t)n_cols * PIECE_ROWS * sizeof *acc);
+    for (int64_t c = 0; c < n_cols; c++) __builtin_prefetch(result_at(p, col + c, row), 1);
+    for (int64_t s = 0; s < n_steps; s++) {
+        int64_t left = n_blocks - s * per_step;
+        int n = left < per_step ? (int)left : per_step;
+        for (int g = 0; g < n_groups; g++) {
+            const uint8_t *numbers = packed + (size_t)g * group_bytes;
+            group_unpack(type, numbers, numbers + n_blocks * l->number_bytes * QMAT_ROWS, s, n,
+                         &groups[g]);
+        }
+        step_columns(type, n, n_groups * GROUP_VECS, groups, p->x + (s * p->n + col) * l->record,
+                     n_cols, acc);
+    }
+    store_columns(p, col, n_cols, row, n_rows, acc);
+}
+
+INLINE void rows_of(enum qmat_type type, const struct qmat_product *p, int64_t col,
+                    int64_t row_first, int64_t row_last)
+{
+    int64_t n_cols = p->n - col < QMAT_COLS_MAX ? p->n - col : QMAT_COLS_MAX;
+    for (int64_t row = row_first; row < row_last; row += PIECE_ROWS)
+        piece(type, p, col, n_cols, row, row_last - row < PIECE_ROWS ? row_last - row : PIECE_ROWS);
+}
+
+static void product(const struct qmat_product *p, int64_t col, int64_t row_first, int64_t row_last)
+{
+    switch (p->w->type) {
+    case QMAT_Q4_0: rows_of(QMAT_Q4_0, p, col, row_first, row_last); break;
+    case QMAT_Q8_0: rows_of(QMAT_Q8_0, p, col, row_first, row_last); break;
+    case QMAT_Q4_K: rows_of(QMAT_Q4_K, p, col, row_first, row_last); break;
+    case QMAT_Q5_K: rows_of(QMAT_Q5_K, p, col, row_first, row_last); break;
+    case QMAT_Q6_K: rows_of(QMAT_Q6_K, p, col, row_first, row_last); break;
+    case QMAT_TYPE_COUNT: break;
+    }
+}
+
+/* n floats to bytes of x * 127 / max|x|, rounded to nearest; returns the scale. As integers, floats
+ * without their sign keep their order. What is no number becomes anything within the range. */
+INLINE float quantise_run(const float *x, int n, int8_t *out)
+{
+    uvec bits = {0};
+    uint32_t top;
+    float most, inverse;
+    for (int i = 0; i < n; i += LANES) bits = uvec_larger(bits, uvec_load(x + i) & 0x7fffffffu);
+    top = uvec_most(bits);
+    memcpy(&most, &top, sizeof most);
+    inverse = most > MAGNITUDE_MIN ? 127 / most : 0;
+    for (int i = 0; i < n; i += LANES) {
+        qvec q = __builtin_convertvector(ivec_rounded(fvec_load(x + i) * inverse), qvec);
+        memcpy(out + i, &q, sizeof q);
+    }
+    return most / 127;
+}
+
+/* Sums of a step's words: dot products with ones. */
+INLINE void word_sums(const int8_t *q, int32_t out[STEP_WORDS])
+{
+    const ivec zero = {0}, ones = ivec_all(0x01010101);
+    for (int i = 0; i < STEP_WORDS; i += LANES) {
+        ivec part = part_dot(part_begin(zero), ones, (ivec)uvec_load(q + 4 * i));
+        uvec_store(out + i, (uvec)part_end(zero, part));
+    }
+}
+
+/* One column of a panel's record. */
+struct column {
+    char *record;
+    int width, at;
+};
+
+/* n words of one of the record's arrays. */
+static void put_words(const struct column *c, int array, int n, const void *words)
+{
+    char *out = c->record + array * c->width + 4 * c->at;
+    for (int i = 0; i < n; i++) memcpy(out + 4 * i * c->width, (const char *)words + 4 * i, 4);
+}
+
+static int32_t sum4(const int32_t *sums)
+{
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+static void quantise_small(const struct column *c, const float *x, int n, int32_t bias)
+{
+    int8_t q[STEP] = {0};
+    int32_t sums[STEP_WORDS], start[STEP / 32];
+    float scale[STEP / 32] = {0};
+    for (int b = 0; 32 * b < n; b++) scale[b] = quantise_run(x + 32 * b, 32, q + 32 * b);
+    word_sums(q, sums);
+    for (int b = 0; b < STEP / 32; b++)
+        start[b] = -bias * (sum4(sums + 8 * b) + sum4(sums + 8 * b + 4));
+    put_words(c, 0, STEP_WORDS, q);
+    put_words(c, SMALL_START, STEP / 32, start);
+    put_words(c, SMALL_SCALE, STEP / 32, scale);
+}
+
+static void quantise_large(const struct column *c, const float *x)
+{
+    static const int8_t first[4] = {0, 1, 4, 5}; /* of the pairs (first, first + 2) */
+    int8_t q[STEP];
+    int32_t sums[STEP_WORDS], start[16];
+    int16_t halves[8], pairs[4][2]; /* sums of 32 elements */
+    float scale = quantise_run(x, STEP, q);
+    word_sums(q, sums);
+    for (int i = 0; i < 16; i++) start[i] = -32 * sum4(sums + 4 * i);
+    for (int i = 0; i < 8; i++) halves[i] = (int16_t)(sum4(sums + 8 * i) + sum4(sums + 8 * i + 4));
+    for (int i = 0; i < 4; i++) {
+        pairs[i][0] = halves[first[i]];
+        pairs[i][1] = halves[first[i] + 2];
+    }
+    put_words(c, 0, STEP_WORDS, q);
+    put_words(c, LARGE_START, 16, start);
+    put_words(c, LARGE_SUMS, 4, pairs);
+    put_words(c, LARGE_SCALE, 1, &scale);
+}
+
+static void quantise(const struct qmat_columns *cols, int64_t col, int64_t first, int64_t last)
+{
+    const struct qmat_layout *l = &qmat_layouts[cols->type];
+    int64_t panel = col / PANEL * PANEL;
+    struct column c = {.width = qmat_panel(cols->n, panel)};
+    if (c.width == 2 && col - panel == 2) panel += 2, c.width = 1;
+    c.at = (int)(col - panel);
+    for (int64_t s = first; s < last; s++) {
+        const float *x = cols->x + (size_t)col * cols->x_stride + s * STEP;
+        int64_t left = cols->k - s * STEP;
+        c.record = cols->out + (s * cols->n + panel) * l->record;
+        if (l->block == STEP)
+            quantise_large(&c, x);
+        else
+            quantise_small(&c, x, left < STEP ? (int)left : STEP,
+                           cols->type == QMAT_Q4_0 ? 8 : Q8_BIAS);
+    }
+}
+
+const struct qmat_kernel KERNEL = {KERNEL_NAME, quantise, product};

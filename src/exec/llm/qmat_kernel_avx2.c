@@ -1,0 +1,55 @@
+/* qmat_kernel_avx2.c: without VNNI products are summed in pairs of 16 bits that saturate, so only
+ * as many words may meet in a part as cannot: 2 * 127 * (2^bits - 1) each. q8_0's numbers have a
+ * sign again here, which moves to the column's. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#define KERNEL qmat_avx2
+#define KERNEL_NAME "avx2"
+#define LANES 8
+#define GROUPS 1
+#define Q8_BIAS 0
+#define LIMIT_4_BITS 8
+#define LIMIT_5_BITS 4
+#define LIMIT_6_BITS 2
+#define LIMIT_8_BITS 1
+typedef uint32_t uvec __attribute__((vector_size(32)));
+typedef int32_t ivec __attribute__((vector_size(32)));
+typedef float fvec __attribute__((vector_size(32)));
+typedef int8_t qvec __attribute__((vector_size(8)));
+
+static inline uint32_t uvec_most(uvec v)
+{
+    __m128i m =
+        _mm_max_epu32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+static inline ivec pairs_dot(ivec sum, ivec a, ivec b)
+{
+    return sum + (ivec)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+
+static inline ivec part_dot(ivec part, ivec w, ivec x)
+{
+    return (ivec)_mm256_add_epi16((__m256i)part, _mm256_maddubs_epi16((__m256i)w, (__m256i)x));
+}
+
+static inline ivec part_dot_q8(ivec part, ivec w, ivec x)
+{
+    __m256i number = _mm256_xor_si256((__m256i)w, _mm256_set1_epi8((char)0x80));
+    (void)part; /* one word is all it may have */
+    return (ivec)_mm256_maddubs_epi16(_mm256_abs_epi8(number),
+                                      _mm256_sign_epi8((__m256i)x, number));
+}
+
+#define fvec_from_halves(p) \
+    (fvec) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+#define fvec_fma(a, b, c) ((fvec)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define uvec_larger(a, b) ((uvec)_mm256_max_epu32((__m256i)(a), (__m256i)(b)))
+#define ivec_rounded(v) ((ivec)_mm256_cvtps_epi32((__m256)(v)))
+#define part_begin(sum) ((ivec){0})
+#define part_end(sum, part) pairs_dot(sum, part, (ivec)_mm256_set1_epi16(1))
+
+#include "exec/llm/qmat_kernel.h"
