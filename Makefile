@@ -27,7 +27,7 @@ TEST_TARGETS = $(if $(FILTER),TARGETS="starlane netlab-switch $(addprefix test_,
 TEST_IN = STARLANE_SHARED=$(STARLANE_SHARED) $(PYTHON) scripts/test.py \
           $(if $(FILTER),--filter $(FILTER)) --build
 
-.PHONY: all demo test check bench bench-service bench-infer bench-grid bench-split asan tsan fuzz install clean distclean format deps deps-peer help
+.PHONY: all demo test check bench bench-kernels bench-service bench-infer bench-grid bench-split asan tsan fuzz install clean distclean format deps deps-peer help
 .DEFAULT_GOAL := all
 
 all: ## set up dependencies and build build/starlane
@@ -53,6 +53,10 @@ check: ## format, lint, floors, headers, third parties, function lengths
 bench: deps-peer ## measure speed side by side with llama.cpp on the same ggml
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
 	@$(PYTHON) bench/bench.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
+
+bench-kernels: deps-peer ## measure our CPU kernels beside llama.cpp's of the same class of processor
+	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)
+	@$(PYTHON) bench/kernels.py --starlane $(BUILD)/starlane --peer .deps/peer/bin
 
 bench-service: deps-peer ## measure the service: shared prefixes beside llama-server, the gateway's own latency
 	@TARGETS="starlane bench_programs" $(BUILD_IN) $(BUILD) $(OPTIONS)

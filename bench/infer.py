@@ -3,8 +3,9 @@
 
 The floor is onnx_direct: the same library called in one process, nothing else. Beside it, alternating
 in the same run, the same model through `starlane serve`: the Open Inference Protocol over gRPC and
-over binary REST, asked by h2load (nghttp2). Client, gateway and worker share this machine. Prints
-tables of medians over the rounds and the command that repeats them.
+over binary REST, asked by h2load (nghttp2). Client, gateway and worker share this machine. What such a
+way costs when nothing is done on it, process_floor tells: three bare processes, as many bytes, as
+long a run. Prints tables of medians over the rounds and the command that repeats them.
 """
 import argparse
 import json
@@ -51,14 +52,23 @@ def field(number, data):
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
+def shape_of(spec):
+    return [1 if n < 0 else n for n in spec["shape"]]
+
+
+def tensor_bytes(spec):
+    return math.prod(shape_of(spec)) * SIZES[spec["datatype"]]
+
+
 class Request:
     """One inference of a model, as each protocol carries it."""
 
-    def __init__(self, model, inputs):
+    def __init__(self, model, metadata):
         tensors, message, raws = [], field(1, model.encode()), []
-        for spec in inputs:
-            shape = [1 if n < 0 else n for n in spec["shape"]]
-            raw = bytes(math.prod(shape) * SIZES[spec["datatype"]])
+        self.out_bytes = sum(tensor_bytes(spec) for spec in metadata["outputs"])
+        for spec in metadata["inputs"]:
+            shape = shape_of(spec)
+            raw = bytes(tensor_bytes(spec))
             tensors.append({"name": spec["name"], "datatype": spec["datatype"], "shape": shape,
                             "parameters": {"binary_data_size": len(raw)}})
             message += field(5, field(1, spec["name"].encode()) + field(2, spec["datatype"].encode())
@@ -101,7 +111,7 @@ class Bench:
     def make_request(self, name):
         self.post(f"/v2/repository/models/{name}/load")
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v2/models/{name}") as answer:
-            request = Request(name, json.load(answer)["inputs"])
+            request = Request(name, json.load(answer))
         for kind, body in (("grpc", request.grpc), ("rest", request.rest)):
             (self.home / f"{name}.{kind}").write_bytes(body)
         return request
@@ -137,13 +147,22 @@ class Bench:
                    "--threads", threads, "--callers", callers, "--seconds", self.args.seconds]
         return json.loads(run(command + (["--spin"] if spin else [])))
 
+    def bare_processes(self, name, busy_us, n):
+        """What three bare processes add to a run of busy_us, in us."""
+        request = self.requests[name]
+        found = json.loads(run([self.tools / "process_floor", "--busy-us", busy_us, "--threads",
+                                self.args.threads, "--in", len(request.grpc), "--out",
+                                request.out_bytes, "--requests", n]))
+        return found["added_p50_us"]
+
     def latency(self, name):
         """Medians over the rounds of {who: (p50, p99)} in us, one request at a time."""
-        found = {"direct": [], "grpc": [], "rest": []}
+        found = {"direct": [], "bare": [], "grpc": [], "rest": []}
         for _ in range(self.args.rounds):
-            floor = self.direct(name, threads=self.args.threads, spin=True)
-            found["direct"].append((floor["p50_us"], floor["p99_us"]))
-            n = max(50, min(20000, int(self.args.seconds * 1e6 / (floor["p50_us"] + 150))))
+            direct = self.direct(name, threads=self.args.threads, spin=True)
+            found["direct"].append((direct["p50_us"], direct["p99_us"]))
+            n = max(50, min(20000, int(self.args.seconds * 1e6 / (direct["p50_us"] + 150))))
+            found["bare"].append((self.bare_processes(name, direct["p50_us"], n),))
             for kind in ("grpc", "rest"):
                 times, _ = self.h2load(name, kind, 1, 1, n=n)
                 found[kind].append((times[len(times) // 2], times[int(len(times) * 0.99)]))
@@ -184,13 +203,13 @@ class Bench:
 def report(bench, args):
     names = args.models.split(",")
     print(f"one request at a time, us, medians of {args.rounds} rounds, {args.threads} threads an operator")
-    print("| model | direct p50 | gRPC p50 | added | binary REST p50 | added | gRPC p99 |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | direct p50 | three bare processes add | gRPC p50 | added | binary REST p50 | added | gRPC p99 |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in names:
         found = bench.latency(name)
-        floor = found["direct"][0]
-        print(f"| {name} | {floor:.0f} | {found['grpc'][0]:.0f} | {found['grpc'][0] - floor:+.0f} | "
-              f"{found['rest'][0]:.0f} | {found['rest'][0] - floor:+.0f} | {found['grpc'][1]:.0f} |", flush=True)
+        direct, grpc, rest = (found[who][0] for who in ("direct", "grpc", "rest"))
+        print(f"| {name} | {direct:.0f} | {found['bare'][0]:+.0f} | {grpc:.0f} | {grpc - direct:+.0f} | "
+              f"{rest:.0f} | {rest - direct:+.0f} | {found['grpc'][1]:.0f} |", flush=True)
     print(f"asked: under {ADDED_P50_US} us added at p50; a small classifier under {CLASSIFIER_P99_US} us at p99\n")
     print(f"16 clients, {args.threads} instances of one thread, rows a second; direct: the best of batch "
           "sizes, threads and callers")

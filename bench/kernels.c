@@ -4,6 +4,7 @@
  *
  *     kernels [--type q4_K] [--k 1536] [--m 8960] [--cols 1,8,512] [--ms 400] [--kernel avx2]
  */
+#include "floor.h"
 #include "base/cpu.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -19,13 +20,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define COLS_MAX 8
 #define SEED 1
-#define HUGE_PAGE (2u << 20)
-#define PEAK_CHAINS 12 /* more than latency times throughput */
-#define PEAK_TURNS 100000
 
 struct options {
     const char *type, *kernel;
@@ -68,19 +65,10 @@ static void die(const char *what)
     exit(1);
 }
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void *big_alloc(size_t n)
 {
-    size_t rounded = (n + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
-    void *p = aligned_alloc(HUGE_PAGE, rounded);
+    void *p = floor_alloc(n);
     if (!p) die("no memory");
-    madvise(p, rounded, MADV_HUGEPAGE);
     return p;
 }
 
@@ -120,12 +108,12 @@ static void problem_done(struct problem *p)
 
 static double our_time(const struct problem *p, const struct qmat_kernel *kernel, int64_t n)
 {
-    struct qmat_columns columns = {p->type, p->k, n, p->x, (size_t)p->k, p->columns};
+    struct qmat_columns columns = {p->type, p->k, n, p->x, (size_t)p->k, p->columns, NULL};
     struct qmat_product product = {&p->packed, p->columns, n, p->ours, (size_t)p->m, NULL};
-    double begin = seconds();
+    double begin = floor_seconds();
     for (int64_t c = 0; c < n; c++) kernel->quantise(&columns, c, 0, qmat_n_pieces(p->k));
     for (int64_t c = 0; c < n; c += QMAT_COLS_MAX) kernel->product(&product, c, 0, p->m);
-    return seconds() - begin;
+    return floor_seconds() - begin;
 }
 
 /* The buffer type that ggml likes best for this product: its repacking ones come first. */
@@ -176,9 +164,9 @@ static void peer_done(struct peer *q)
 
 static double peer_time(const struct peer *q, struct ggml_backend *cpu)
 {
-    double begin = seconds();
+    double begin = floor_seconds();
     if (ggml_backend_graph_compute(cpu, q->graph) != GGML_STATUS_SUCCESS) die("ggml failed");
-    return seconds() - begin;
+    return floor_seconds() - begin;
 }
 
 static volatile uint64_t sink;
@@ -186,34 +174,17 @@ static volatile uint64_t sink;
 /* Seconds to read n bytes once. */
 static double read_time(const void *bytes, size_t n)
 {
-    typedef uint64_t wide __attribute__((vector_size(64)));
-    const wide *at = bytes;
-    wide sum[4] = {{0}};
-    double begin = seconds();
-    for (size_t i = 0; i + 4 <= n / sizeof *at; i += 4) {
-        __builtin_prefetch((const char *)(at + i) + 4096);
-        for (int j = 0; j < 4; j++) sum[j] ^= at[i + (size_t)j];
-    }
-    sink = sum[0][0] ^ sum[1][1] ^ sum[2][2] ^ sum[3][3];
-    return seconds() - begin;
+    double begin = floor_seconds();
+    sink = floor_read(bytes, n);
+    return floor_seconds() - begin;
 }
 
-#if defined(__x86_64__)
-#define PEAK_DOT(register) "vpdpbusd %%zmm15, %%zmm15, %%zmm" #register "\n"
-
-/* Seconds for PEAK_TURNS * PEAK_CHAINS * 64 multiply-adds. */
 static double peak_time(void)
 {
-    double begin = seconds();
-    for (int t = 0; t < PEAK_TURNS; t++)
-        __asm__ volatile(PEAK_DOT(0) PEAK_DOT(1) PEAK_DOT(2) PEAK_DOT(3) PEAK_DOT(4) PEAK_DOT(5)
-                             PEAK_DOT(6) PEAK_DOT(7) PEAK_DOT(8) PEAK_DOT(9) PEAK_DOT(10)
-                                 PEAK_DOT(11)::
-                                     : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6",
-                                       "xmm7", "xmm8", "xmm9", "xmm10", "xmm11");
-    return seconds() - begin;
+    double begin = floor_seconds();
+    floor_multiply();
+    return floor_seconds() - begin;
 }
-#endif
 
 static double least(double a, double b)
 {
@@ -222,14 +193,10 @@ static double least(double a, double b)
 
 static void print_peak(const struct options *o)
 {
-#if defined(__x86_64__)
-    double best = INFINITY, end = seconds() + o->ms / 1e3;
+    double best = INFINITY, end = floor_seconds() + o->ms / 1e3;
     if (!sl_cpu_has(SL_CPU_AVX512_VNNI)) return;
-    while (seconds() < end) best = least(best, peak_time());
-    printf("peak: %.0f GOPS with AVX-512 VNNI\n", 2.0 * 64 * PEAK_TURNS * PEAK_CHAINS / best / 1e9);
-#else
-    (void)o;
-#endif
+    while (floor_seconds() < end) best = least(best, peak_time());
+    printf("peak: %.0f GOPS with AVX-512 VNNI\n", FLOOR_OPS / best / 1e9);
 }
 
 static double difference(const struct problem *p, const struct peer *q, int64_t n)
@@ -249,10 +216,10 @@ static void compare(const struct problem *p, const struct options *o, const char
                     const struct qmat_kernel *kernel, struct ggml_backend *cpu, int64_t n)
 {
     double ours = INFINITY, theirs = INFINITY, reading = INFINITY;
-    double end = seconds() + o->ms / 1e3, ops = 2.0 * (double)p->k * (double)p->m * (double)n;
+    double end = floor_seconds() + o->ms / 1e3, ops = 2.0 * (double)p->k * (double)p->m * (double)n;
     struct peer q;
     peer_init(&q, p, cpu, n);
-    for (int i = 0; i < 3 || seconds() < end; i++) {
+    for (int i = 0; i < 3 || floor_seconds() < end; i++) {
         ours = least(ours, our_time(p, kernel, n));
         theirs = least(theirs, peer_time(&q, cpu));
         reading = least(reading, read_time(p->packed.data, p->bytes));

@@ -1,6 +1,6 @@
-/* make_model: writes a GGUF of the qwen2 architecture with random weights, in the tensor types
- * that llama.cpp's quantiser would choose, so that speed can be measured without a download. What
- * it says is noise; its shape and size are real. */
+/* make_model: writes a GGUF of the qwen2 or deepseek2 architecture with random weights, in the
+ * tensor types that llama.cpp's quantiser would choose, so that speed can be measured without a
+ * download. What it says is noise; its shape and size are real. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -20,19 +20,34 @@
 #define JOBS_PER_PIECE 64       /* a piece's rows are made by the pool in this many jobs */
 #define PIECE_BYTES (16u << 20) /* of a tensor, in memory at a time */
 #define LAYERS_MAX 28
-#define TENSORS_PER_LAYER 12
+#define TENSORS_PER_LAYER 17
 #define TENSORS_MAX (3 + LAYERS_MAX * TENSORS_PER_LAYER)
+
+/* What deepseek2 has beside qwen2's: experts in every layer but the first, and latent attention. */
+struct experts {
+    uint32_t n, n_used, n_shared, n_ff;
+    uint32_t q_lora, kv_lora, n_rot, nope, head_v; /* a query's head is nope + n_rot */
+};
 
 struct shape {
     const char *name;
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv_heads;
     bool is_untied; /* the output matrix is not the embedding */
+    const struct experts *experts;
 };
 
+/* DeepSeek-V2-Lite (arXiv:2405.04434, appendix B), of whose 27 layers dsv2-lite-8 has 8: in q4_0
+ * that is less than 3 GB. llama.cpp takes other numbers of layers than 27 for the large V2, which
+ * compresses its queries: so does this. */
+static const struct experts v2_lite = {64, 6, 2, 1408, 1536, 512, 64, 128, 128};
+
 static const struct shape shapes[] = {
-    {"qwen2-0.5b", 24, 896, 4864, 14, 2, false}, {"qwen2-1.5b", 28, 1536, 8960, 12, 2, false},
-    {"qwen2-7b", 28, 3584, 18944, 28, 4, true},  {"tiny", 2, 256, 512, 4, 2, false},
-    {"tiny-16", 16, 256, 512, 4, 2, false},
+    {"qwen2-0.5b", 24, 896, 4864, 14, 2, false, NULL},
+    {"qwen2-1.5b", 28, 1536, 8960, 12, 2, false, NULL},
+    {"qwen2-7b", 28, 3584, 18944, 28, 4, true, NULL},
+    {"dsv2-lite-8", 8, 2048, 10944, 16, 1, true, &v2_lite},
+    {"tiny", 2, 256, 512, 4, 2, false, NULL},
+    {"tiny-16", 16, 256, 512, 4, 2, false, NULL},
 };
 
 /* file_type is llama.cpp's number for the mixture (llama_ftype in llama.h). */
@@ -62,12 +77,17 @@ struct tensor {
     char name[GGUF_NAME_MAX + 1];
     enum ggml_type type;
     int n_dims;
-    int64_t ne[2]; /* ne[1] is 1 for a vector */
+    int64_t ne[3]; /* 1 where there is no such dimension */
 };
 
 struct model {
     size_t n_tensors;
     struct tensor tensors[TENSORS_MAX];
+};
+
+struct count { /* a key of the architecture */
+    const char *key;
+    uint32_t value;
 };
 
 /* Rows of one tensor being filled by the pool. */
@@ -178,36 +198,105 @@ static void add_tensor(struct model *model, const char *name, enum ggml_type typ
     t->n_dims = n_out ? 2 : 1;
     t->ne[0] = n_in;
     t->ne[1] = n_out ? n_out : 1;
+    t->ne[2] = 1;
+}
+
+struct part { /* of a layer */
+    const char *part;
+    int64_t n_in, n_out, n; /* n_out 0: a vector; n 0: one matrix */
+};
+
+static void add_parts(struct model *model, const struct options *o, uint32_t layer,
+                      const struct part *parts, int n)
+{
+    for (int i = 0; i < n; i++) {
+        char name[GGUF_NAME_MAX + 1];
+        bool is_router = !strcmp(parts[i].part, "ffn_gate_inp.weight");
+        enum ggml_type type = GGML_TYPE_F32; /* norms, biases and routers are never quantised */
+        if (parts[i].n_out && !is_router)
+            type = matrix_type(o, layer, parts[i].part, parts[i].n_in);
+        snprintf(name, sizeof(name), "blk.%" PRIu32 ".%s", layer, parts[i].part);
+        add_tensor(model, name, type, parts[i].n_in, parts[i].n_out);
+        if (!parts[i].n) continue;
+        model->tensors[model->n_tensors - 1].n_dims = 3;
+        model->tensors[model->n_tensors - 1].ne[2] = parts[i].n;
+    }
+}
+
+static void add_latent_attention(struct model *model, const struct options *o, uint32_t layer)
+{
+    const struct experts *x = o->shape->experts;
+    const int64_t n_embd = o->shape->n_embd, heads = o->shape->n_heads;
+    const struct part parts[] = {
+        {"attn_norm.weight", n_embd, 0, 0},
+        {"attn_q_a.weight", n_embd, x->q_lora, 0},
+        {"attn_q_a_norm.weight", x->q_lora, 0, 0},
+        {"attn_q_b.weight", x->q_lora, heads * (x->nope + x->n_rot), 0},
+        {"attn_kv_a_mqa.weight", n_embd, x->kv_lora + x->n_rot, 0},
+        {"attn_kv_a_norm.weight", x->kv_lora, 0, 0},
+        {"attn_k_b.weight", x->nope, x->kv_lora, heads},
+        {"attn_v_b.weight", x->kv_lora, x->head_v, heads},
+        {"attn_output.weight", heads * x->head_v, n_embd, 0},
+    };
+    add_parts(model, o, layer, parts, sizeof parts / sizeof *parts);
+}
+
+static void add_experts(struct model *model, const struct options *o, uint32_t layer)
+{
+    const struct experts *x = o->shape->experts;
+    const int64_t n_embd = o->shape->n_embd, n_ff = x->n_ff, shared = n_ff * x->n_shared;
+    const struct part parts[] = {
+        {"ffn_norm.weight", n_embd, 0, 0},
+        {"ffn_gate_inp.weight", n_embd, x->n, 0},
+        {"ffn_gate_exps.weight", n_embd, n_ff, x->n},
+        {"ffn_up_exps.weight", n_embd, n_ff, x->n},
+        {"ffn_down_exps.weight", n_ff, n_embd, x->n},
+        {"ffn_gate_shexp.weight", n_embd, shared, 0},
+        {"ffn_up_shexp.weight", n_embd, shared, 0},
+        {"ffn_down_shexp.weight", shared, n_embd, 0},
+    };
+    add_parts(model, o, layer, parts, sizeof parts / sizeof *parts);
+}
+
+static void add_attention(struct model *model, const struct options *o, uint32_t layer)
+{
+    const int64_t n_embd = o->shape->n_embd;
+    const int64_t n_kv = n_embd / o->shape->n_heads * o->shape->n_kv_heads;
+    const struct part parts[] = {
+        {"attn_norm.weight", n_embd, 0, 0},
+        {"attn_q.weight", n_embd, n_embd, 0},
+        {"attn_k.weight", n_embd, n_kv, 0},
+        {"attn_v.weight", n_embd, n_kv, 0},
+        {"attn_output.weight", n_embd, n_embd, 0},
+        {"attn_q.bias", n_embd, 0, 0},
+        {"attn_k.bias", n_kv, 0, 0},
+        {"attn_v.bias", n_kv, 0, 0},
+    };
+    add_parts(model, o, layer, parts, sizeof parts / sizeof *parts);
+}
+
+static void add_dense(struct model *model, const struct options *o, uint32_t layer)
+{
+    const int64_t n_embd = o->shape->n_embd, n_ff = o->shape->n_ff;
+    const struct part parts[] = {
+        {"ffn_norm.weight", n_embd, 0, 0},
+        {"ffn_gate.weight", n_embd, n_ff, 0},
+        {"ffn_up.weight", n_embd, n_ff, 0},
+        {"ffn_down.weight", n_ff, n_embd, 0},
+    };
+    add_parts(model, o, layer, parts, sizeof parts / sizeof *parts);
 }
 
 static void add_layer(struct model *model, const struct options *o, uint32_t layer)
 {
-    const int64_t n_embd = o->shape->n_embd, n_ff = o->shape->n_ff;
-    const int64_t n_kv = n_embd / o->shape->n_heads * o->shape->n_kv_heads;
-    const struct {
-        const char *part;
-        int64_t n_in, n_out; /* n_out 0: a vector */
-    } parts[TENSORS_PER_LAYER] = {
-        {"attn_norm.weight", n_embd, 0},
-        {"attn_q.weight", n_embd, n_embd},
-        {"attn_k.weight", n_embd, n_kv},
-        {"attn_v.weight", n_embd, n_kv},
-        {"attn_output.weight", n_embd, n_embd},
-        {"attn_q.bias", n_embd, 0},
-        {"attn_k.bias", n_kv, 0},
-        {"attn_v.bias", n_kv, 0},
-        {"ffn_norm.weight", n_embd, 0},
-        {"ffn_gate.weight", n_embd, n_ff},
-        {"ffn_up.weight", n_embd, n_ff},
-        {"ffn_down.weight", n_ff, n_embd},
-    };
-    for (int i = 0; i < TENSORS_PER_LAYER; i++) {
-        char name[GGUF_NAME_MAX + 1];
-        enum ggml_type type = GGML_TYPE_F32; /* norms and biases are never quantised */
-        if (parts[i].n_out) type = matrix_type(o, layer, parts[i].part, parts[i].n_in);
-        snprintf(name, sizeof(name), "blk.%" PRIu32 ".%s", layer, parts[i].part);
-        add_tensor(model, name, type, parts[i].n_in, parts[i].n_out);
-    }
+    if (o->shape->experts)
+        add_latent_attention(model, o, layer);
+    else
+        add_attention(model, o, layer);
+    if (o->shape->experts && layer > 0)
+        add_experts(model, o, layer);
+    else
+        add_dense(model, o, layer);
 }
 
 static void plan_model(struct model *model, const struct options *o, int64_t n_vocab)
@@ -222,22 +311,70 @@ static void plan_model(struct model *model, const struct options *o, int64_t n_v
     for (uint32_t i = 0; i < o->shape->n_layers; i++) add_layer(model, o, i);
 }
 
+/* Keys of one architecture: "qwen2.block_count". */
+static sl_status write_u32s(struct gguf_writer *w, const char *arch, size_t n,
+                            const struct count *counts)
+{
+    sl_status status = SL_OK;
+    for (size_t i = 0; i < n && !status; i++) {
+        char key[GGUF_NAME_MAX + 1];
+        snprintf(key, sizeof key, "%s.%s", arch, counts[i].key);
+        status = gguf_write_u32(w, key, counts[i].value);
+    }
+    return status;
+}
+
+static sl_status write_expert_keys(struct gguf_writer *w, const struct experts *x)
+{
+    const struct count counts[] = {
+        {"expert_count", x->n},
+        {"expert_used_count", x->n_used},
+        {"expert_shared_count", x->n_shared},
+        {"expert_feed_forward_length", x->n_ff},
+        {"leading_dense_block_count", 1},
+        {"attention.q_lora_rank", x->q_lora},
+        {"attention.kv_lora_rank", x->kv_lora},
+        {"rope.dimension_count", x->n_rot},
+        {"attention.key_length", x->kv_lora + x->n_rot},
+        {"attention.value_length", x->kv_lora},
+        {"attention.key_length_mla", x->nope + x->n_rot},
+        {"attention.value_length_mla", x->head_v},
+    };
+    sl_status status = write_u32s(w, "deepseek2", sizeof counts / sizeof *counts, counts);
+    return status ? status : gguf_write_f32(w, "deepseek2.expert_weights_scale", 1);
+}
+
+static sl_status write_shape(struct gguf_writer *w, const struct shape *shape, uint32_t n_vocab)
+{
+    const char *arch = shape->experts ? "deepseek2" : "qwen2";
+    char base[64], epsilon[64];
+    const struct count counts[] = {
+        {"block_count", shape->n_layers},
+        {"context_length", 32768},
+        {"embedding_length", shape->n_embd},
+        {"feed_forward_length", shape->n_ff},
+        {"attention.head_count", shape->n_heads},
+        {"attention.head_count_kv", shape->n_kv_heads},
+        {"vocab_size", n_vocab},
+    };
+    snprintf(base, sizeof base, "%s.rope.freq_base", arch);
+    snprintf(epsilon, sizeof epsilon, "%s.attention.layer_norm_rms_epsilon", arch);
+    sl_status status = gguf_write_str(w, "general.architecture", arch);
+    if (!status) status = write_u32s(w, arch, sizeof counts / sizeof *counts, counts);
+    if (!status) status = gguf_write_f32(w, base, 1e6f);
+    if (!status) status = gguf_write_f32(w, epsilon, 1e-6f);
+    if (!status && shape->experts) status = write_expert_keys(w, shape->experts);
+    return status;
+}
+
 static sl_status write_keys(struct gguf_writer *w, const struct options *o,
                             const struct gguf_file *vocab)
 {
-    const struct shape *shape = o->shape;
-    sl_status status = gguf_write_str(w, "general.architecture", "qwen2");
+    const struct gguf_kv *tokens = gguf_find(vocab, "tokenizer.ggml.tokens");
+    sl_status status = write_shape(w, o->shape, (uint32_t)tokens->n);
     if (!status) status = gguf_write_str(w, "general.name", "random weights, for benchmarks only");
     if (!status) status = gguf_write_u32(w, "general.file_type", o->mixture->file_type);
     if (!status) status = gguf_write_u32(w, "general.quantization_version", GGML_QNT_VERSION);
-    if (!status) status = gguf_write_u32(w, "qwen2.block_count", shape->n_layers);
-    if (!status) status = gguf_write_u32(w, "qwen2.context_length", 32768);
-    if (!status) status = gguf_write_u32(w, "qwen2.embedding_length", shape->n_embd);
-    if (!status) status = gguf_write_u32(w, "qwen2.feed_forward_length", shape->n_ff);
-    if (!status) status = gguf_write_u32(w, "qwen2.attention.head_count", shape->n_heads);
-    if (!status) status = gguf_write_u32(w, "qwen2.attention.head_count_kv", shape->n_kv_heads);
-    if (!status) status = gguf_write_f32(w, "qwen2.rope.freq_base", 1e6f);
-    if (!status) status = gguf_write_f32(w, "qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
     for (size_t i = 0; i < gguf_n_kvs(vocab) && !status; i++) {
         const struct gguf_kv *kv = gguf_kv_at(vocab, i);
         if (kv->key.len < 10 || memcmp(kv->key.s, "tokenizer.", 10) != 0) continue;
@@ -256,11 +393,11 @@ static sl_status write_tensor(struct gguf_writer *w, struct sl_pool *pool, struc
     fill->row_bytes = ggml_row_size(t->type, t->ne[0]);
     fill->mean = is_norm ? 1.0f : 0.0f;
     fill->std = is_norm ? 0.0f : WEIGHT_STD;
-    int64_t rows_max = (int64_t)(PIECE_BYTES / fill->row_bytes);
+    int64_t rows_max = (int64_t)(PIECE_BYTES / fill->row_bytes), n_rows = t->ne[1] * t->ne[2];
     sl_status status = SL_OK;
-    for (int64_t row = 0; row < t->ne[1] && !status; row += fill->n_rows) {
+    for (int64_t row = 0; row < n_rows && !status; row += fill->n_rows) {
         fill->first_row = row;
-        fill->n_rows = t->ne[1] - row < rows_max ? t->ne[1] - row : rows_max;
+        fill->n_rows = n_rows - row < rows_max ? n_rows - row : rows_max;
         sl_pool_for(pool, JOBS_PER_PIECE, fill_rows, fill);
         status = gguf_write_data(w, fill->out, (size_t)fill->n_rows * fill->row_bytes, err);
     }
@@ -322,7 +459,7 @@ static sl_status check_model(const struct model *model, const char *path, struct
         const struct tensor *want = &model->tensors[i];
         const struct gguf_tensor *t = gguf_tensor_find(file, want->name);
         bool ok = t && t->type == (uint32_t)want->type && t->ne[0] == want->ne[0] &&
-                  t->ne[1] == want->ne[1];
+                  t->ne[1] == want->ne[1] && t->ne[2] == want->ne[2];
         ok = ok && ggml_validate_row_data(want->type, t->data, t->n_bytes);
         if (!ok)
             status = sl_err_set(err, SL_CORRUPT, "%s: tensor %s is not what was written", path,
@@ -398,9 +535,10 @@ int main(int argc, char **argv)
     struct options options;
     struct sl_err err = SL_ERR_INIT;
     if (!parse_options(argc, argv, &options)) {
-        fprintf(stderr, "usage: make_model --shape qwen2-0.5b|qwen2-1.5b|qwen2-7b|tiny|tiny-16 "
-                        "--type f16|q4_0|q8_0|q4_K_M "
-                        "--vocab-from FILE.gguf [--seed N] [--threads N] OUT.gguf\n");
+        fprintf(stderr,
+                "usage: make_model --shape qwen2-0.5b|qwen2-1.5b|qwen2-7b|dsv2-lite-8|tiny|tiny-16 "
+                "--type f16|q4_0|q8_0|q4_K_M "
+                "--vocab-from FILE.gguf [--seed N] [--threads N] OUT.gguf\n");
         return 2;
     }
     if (make_model(&options, &err) != SL_OK) {

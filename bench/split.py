@@ -6,7 +6,8 @@
     sudo python3 bench/split.py --quick               # once each, short: does it run?
 
     a  single-stream decode, two and four stages, links of 0, 1 and 10 ms, beside RPC
-    b  eight streams on two stages, one on each core, beside RPC and beside one node alone
+    b  eight streams on two stages, one on each core, beside RPC and beside one node alone; with Starlane's own
+       kernels, and with ggml's on both sides
     c  time to the first token of a prompt of 1,024 tokens, on two stages and on one
     d  nodes of 100, 50 and 25 % of a core: the planner's split, equal layers, layers by memory; foretold and measured
     e  a model of 4.4 GB on three nodes of 2.5 GB each, and what one of them says alone
@@ -17,6 +18,7 @@ ratios. A link of 10 ms delays each frame by 10 ms in each direction. The models
 speed does not depend on what weights say. Nothing else should run on the machine.
 """
 import argparse
+import contextlib
 import copy
 import json
 import os
@@ -45,6 +47,7 @@ EQUAL_GOAL, MEMORY_GOAL, FORETOLD_GOAL = 1.4, 1.2, 0.10
 QUOTAS = {"n1": 1.0, "n2": 0.5, "n3": 0.25}
 MEMORIES = {"n1": "1G", "n2": "2G", "n3": "1G"}
 """Machines with much memory are not those that are fast: that is what a split by memory gets wrong."""
+KERNELS = "STARLANE_KERNELS"
 LARGE_SHAPE, LARGE_MEMORY, LARGE_CONTEXT = "qwen2-7b", "2.5g", 1024
 
 
@@ -132,7 +135,8 @@ def part_a(run, lab, peer, service):
 
 
 def part_b(run, _lab, peer, service):
-    table = Table(f"b. {N_STREAMS} streams decode on two stages, a core each: tokens/s of all together",
+    kernels = "ggml's" if os.environ.get(KERNELS) == "off" else "Starlane's"
+    table = Table(f"b. {N_STREAMS} streams decode on two stages, a core each, {kernels} kernels: tokens/s of all together",
                   ["beside", "starlane", "other", "ratio", "goal", ""])
     service.split(2, n_streams=N_STREAMS)
     ours, one, theirs = [], [], {where: [] for where in run.peer_where(2)}
@@ -154,7 +158,7 @@ def part_c(run, _lab, peer, service):
     table = Table(f"c. first token of a prompt of {PROMPT} tokens: seconds",
                   ["beside", "two stages", "other", "ratio", "goal", ""])
     # No token of a prompt but its last meets the output matrix, so halves are of layers alone.
-    service.split(2, layers_by([1, 1], run.args.n_layers))
+    service.split(2, layers_by([1, 1], run.args.n_layers), n_prompt=PROMPT)
     ours, one, theirs = [], [], []
     with Alone(service) as alone:
         for _ in run.rounds():
@@ -188,6 +192,18 @@ def part_f(run, lab, _peer, service):
 
 
 ALIKE = {"a": part_a, "b": part_b, "c": part_c, "f": part_f}
+
+
+@contextlib.contextmanager
+def equal_kernels():
+    """Whatever is started meanwhile computes with ggml's kernels, as RPC does."""
+    before = dict(os.environ)
+    os.environ[KERNELS] = "off"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def run_alike(run, parts):
@@ -285,6 +301,9 @@ def main():
     alike = [part for part in args.part if part in ALIKE]
     if alike:
         run_alike(run, alike)
+    if "b" in alike:
+        with equal_kernels():
+            run_alike(run, ["b"])
     for part in args.part:
         if part in UNALIKE:
             UNALIKE[part](run)

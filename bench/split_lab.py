@@ -21,6 +21,7 @@ WORD_IDS = range(1000, 20000)
 """Tokens that prompts are made of: ordinary ones of any vocabulary of this size."""
 DEADLINE_S = 300
 MEASURED_S = 60
+SHORT_PROMPT = 16
 SETTLE_S = 1
 """After links have changed: what was under way has arrived."""
 
@@ -58,7 +59,7 @@ class Stream:
         self.begin, self.times, self.n_prompt = None, [], 0
 
     def _take(self, line):
-        if b'"error"' in line:
+        if b'"error":{' in line:
             raise RuntimeError(line.decode())
         if b'"usage":{' in line:
             self.n_prompt = json.loads(line[6:])["usage"]["prompt_tokens"]
@@ -102,7 +103,7 @@ class Asked:
         with self.lab.inside(CLIENT):
             return asyncio.run(run_streams(self.address, bodies))
 
-    def rate(self, n_streams, n_tokens, n_prompt=16):
+    def rate(self, n_streams, n_tokens, n_prompt=SHORT_PROMPT):
         """Tokens/s of all streams together, from the moment when each has its first token to the moment when one
         has its last."""
         streams = self.streams(n_streams, n_tokens, n_prompt)
@@ -189,10 +190,12 @@ class Service(Asked):
         for process in self.grid.processes.values():
             process.wait(DEADLINE_S)
 
-    def split(self, n_stages, layers=None, n_streams=1):
-        """Has the model run over the first nodes: [layers of each], or as the planner says. The plan, once it runs."""
+    def split(self, n_stages, layers=None, n_streams=1, n_prompt=None):
+        """Has the model run over the first nodes: [layers of each], or as the planner says, who is told how long
+        prompts will be, or as much as `rate` has at half of its time. The plan, once it runs."""
         body = {"model": self.model, "nodes": self.nodes[:n_stages], "stages": n_stages, "apply": True,
                 "n_seqs": n_streams, "context": self.args.context,
+                "prompt": n_prompt or SHORT_PROMPT + self.args.generate // 2,
                 "goal": "latency" if n_streams == 1 else "throughput"}
         if layers:
             body["layers"] = layers

@@ -23,8 +23,8 @@ function(starlane_floor name)
     endif()
 endfunction()
 
-# Files named *_kernel_ISA.c hold kernels. Those for avx2 and avx512 are called only after asking the
-# CPU; they are compiled for it on x86 and left out elsewhere.
+# Files named *_kernel_ISA.c hold kernels that are called only after asking the CPU. They are
+# compiled for it, and left out where ISA is not the processor's (CompileOptions.cmake: its flags).
 function(starlane_kernel_sources list_name)
     set(kept ${${list_name}})
     foreach(source IN LISTS kept)
@@ -32,7 +32,12 @@ function(starlane_kernel_sources list_name)
             continue()
         endif()
         set(isa ${CMAKE_MATCH_1})
-        if(isa STREQUAL "generic" OR STARLANE_X86)
+        if(isa IN_LIST STARLANE_ARM_KERNELS)
+            set(runs_here ${STARLANE_ARM64})
+        else()
+            set(runs_here ${STARLANE_X86})
+        endif()
+        if(isa STREQUAL "generic" OR runs_here)
             string(TOUPPER ${isa} isa)
             set_source_files_properties(${source} PROPERTIES
                 COMPILE_OPTIONS "${STARLANE_KERNEL_FLAGS};${STARLANE_${isa}_FLAGS}")

@@ -56,7 +56,9 @@ static void apply_cpu(struct sl_cgroup_limits *limits, double quota, double peri
 {
     if (quota <= 0 || period <= 0) return;
     double cpus = quota / period;
-    if (limits->cpus == 0 || cpus < limits->cpus) limits->cpus = cpus;
+    if (limits->cpus > 0 && cpus >= limits->cpus) return;
+    limits->cpus = cpus;
+    limits->cpu_period_s = period / 1e6;
 }
 
 /* Cached file pages that nobody used lately count as used in the group's figure but give way at

@@ -8,6 +8,7 @@
 
 struct sl_cgroup_limits {
     double cpus;                /* CPU quota over period; 0: no quota */
+    double cpu_period_s;        /* over which that quota counts; 0: no quota */
     uint64_t memory_max_bytes;  /* SL_CGROUP_UNLIMITED: none */
     uint64_t memory_left_bytes; /* max less what is in use and cannot be dropped */
 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 
 #define MODEL_MAX 64 /* CPUID's brand string is 48 bytes */
 
@@ -163,8 +164,25 @@ bool sl_cpu_has(enum sl_cpu_feature feature)
     if ((size_t)feature >= SL_CPU_FEATURE_COUNT) return false;
     pthread_once(&detect_once, detect);
     if (!advertised[feature]) return false;
-    if (feature == SL_CPU_AMX_INT8 || feature == SL_CPU_AMX_BF16) return sl_cpu_amx_usable();
+    if (feature == SL_CPU_AMX_INT8 || feature == SL_CPU_AMX_BF16) return !sl_cpu_amx_problem();
     return true;
+}
+
+const char *sl_cpu_amx_problem(void)
+{
+    pthread_once(&detect_once, detect);
+    if (!advertised[SL_CPU_AMX_INT8]) return "is not offered by this processor";
+    return sl_cpu_amx_problem_tried();
+}
+
+int sl_cpu_sve_bytes(void)
+{
+#if defined(__aarch64__)
+    int length = sl_cpu_has(SL_CPU_SVE) ? prctl(PR_SVE_GET_VL) : -1;
+    return length < 0 ? 0 : length & PR_SVE_VL_LEN_MASK;
+#else
+    return 0;
+#endif
 }
 
 const char *sl_cpu_feature_name(enum sl_cpu_feature feature)

@@ -19,6 +19,9 @@ enum sl_cpu_feature {
 /* clang-format on */
 
 bool sl_cpu_has(enum sl_cpu_feature feature); /* usable now, not merely advertised */
+/* Why SL_CPU_AMX_INT8 is not usable, to follow its name: "dies". NULL: it is. */
+const char *sl_cpu_amx_problem(void);
+int sl_cpu_sve_bytes(void); /* how long a vector of SVE is in the thread that asks; 0: no SVE */
 const char *sl_cpu_feature_name(enum sl_cpu_feature feature); /* "avx512_vnni" */
 const char *sl_cpu_model(void);    /* "Intel(R) Xeon(R) Processor"; "unknown" */
 int sl_cpu_count(void);            /* CPUs this process may use: affinity and cgroup quota */

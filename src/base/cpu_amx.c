@@ -3,105 +3,81 @@
 #include "base/cpu_amx.h"
 
 #if defined(__x86_64__)
-#include <errno.h>
+#include "base/trial.h"
+#include "base/x86_tiles.h"
+
 #include <pthread.h>
-#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 
-#define ROWS 16
-#define ROW_BYTES 64
-
-/* What LDTILECFG reads; Intel SDM vol. 2A, LDTILECFG. */
-struct tile_config {
-    uint8_t palette;
-    uint8_t start_row;
-    uint8_t reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-_Static_assert(sizeof(struct tile_config) == 64, "LDTILECFG reads 64 bytes");
+#define TRIAL_MS 2000 /* it takes microseconds; a busy machine may not run the child for long */
+#define A 1           /* tiles */
+#define B 2
+#define SUM 0
 
 static pthread_once_t trial_once = PTHREAD_ONCE_INIT;
-static bool usable;
+static const char *problem;
 
-/* Loads a tile, stores it elsewhere, compares. Assembler, because gcc 12's _tile_loadconfig claims
- * to read only 8 bytes of the configuration, and the rest is then optimised away. */
-static bool tile_round_trip(void)
+static int32_t dot(const int8_t *a, int8_t b[][TILE_ROW_BYTES], int col)
 {
-    struct tile_config config = {.palette = 1, .row_bytes = {ROW_BYTES}, .rows = {ROWS}};
-    uint8_t in[ROWS * ROW_BYTES], out[ROWS * ROW_BYTES] = {0};
-    for (int i = 0; i < ROWS * ROW_BYTES; i++) in[i] = (uint8_t)(i * 7 + 1);
-    __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm0"
-                     :
-                     : "r"(in), "r"((uint64_t)ROW_BYTES)
-                     : "memory");
-    __asm__ volatile("tilestored %%tmm0, (%0,%1,1)"
-                     :
-                     : "r"(out), "r"((uint64_t)ROW_BYTES)
-                     : "memory");
-    __asm__ volatile("tilerelease" : : : "memory");
-    return memcmp(in, out, sizeof in) == 0;
+    int32_t sum = 0;
+    for (int k = 0; k < TILE_ROW_BYTES; k++) sum += a[k] * b[k / 4][4 * col + k % 4];
+    return sum;
 }
 
-/* Only async-signal-safe calls: the parent may have threads. Its handlers for crashes must not
- * report this one. */
-static _Noreturn void child_main(int result_fd)
+/* The product of two whole tiles, against plain C. */
+static bool tiles_multiply(void *unused)
 {
-    signal(SIGILL, SIG_DFL);
-    signal(SIGSEGV, SIG_DFL);
-    signal(SIGBUS, SIG_DFL);
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    char good = 1;
-    bool told = tile_round_trip() && write(result_fd, &good, 1) == 1;
-    _exit(told ? 0 : 1);
-}
-
-/* The result comes through a pipe, since a program that ignores SIGCHLD gets no exit status. */
-static bool child_succeeds(void)
-{
-    int fds[2];
-    if (pipe(fds)) return false;
-    pid_t pid = fork();
-    if (pid == 0) child_main(fds[1]);
-    close(fds[1]);
-    char good = 0;
-    ssize_t n = 0;
-    if (pid > 0) {
-        do n = read(fds[0], &good, 1);
-        while (n < 0 && errno == EINTR);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
-        }
+    struct tile_config config = {.palette = 1};
+    int8_t a[TILE_ROWS][TILE_ROW_BYTES], b[TILE_ROWS][TILE_ROW_BYTES];
+    int32_t sums[TILE_ROWS][TILE_ROW_BYTES / 4] = {{0}};
+    bool equal = true;
+    (void)unused;
+    for (int t = 0; t < TILE_COUNT; t++) {
+        config.rows[t] = TILE_ROWS;
+        config.row_bytes[t] = TILE_ROW_BYTES;
     }
-    close(fds[0]);
-    return n == 1 && good == 1;
+    for (int i = 0; i < TILE_ROWS * TILE_ROW_BYTES; i++) {
+        a[i / TILE_ROW_BYTES][i % TILE_ROW_BYTES] = (int8_t)(i * 7 + 1);
+        b[i / TILE_ROW_BYTES][i % TILE_ROW_BYTES] = (int8_t)(i * 11 + 5);
+    }
+    tile_configure(&config);
+    tile_zero(SUM);
+    tile_load(A, a, TILE_ROW_BYTES);
+    tile_load(B, b, TILE_ROW_BYTES);
+    tile_dot(SUM, A, B);
+    tile_store(SUM, sums, TILE_ROW_BYTES);
+    tile_release();
+    for (int r = 0; r < TILE_ROWS; r++)
+        for (int c = 0; c < TILE_ROW_BYTES / 4; c++) equal &= sums[r][c] == dot(a[r], b, c);
+    return equal;
 }
 
 static void try_once(void)
 {
-    usable =
-        syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 && child_succeeds();
+    struct sl_trial trial = {.run = tiles_multiply, .limit_ms = TRIAL_MS};
+    if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA))
+        problem = "is not permitted by the kernel";
+    else
+        problem = sl_trial_text(sl_trial_run(&trial));
 }
 
-bool sl_cpu_amx_usable(void)
+const char *sl_cpu_amx_problem_tried(void)
 {
     pthread_once(&trial_once, try_once);
-    return usable;
+    return problem;
 }
 
 #else
 
-bool sl_cpu_amx_usable(void)
+const char *sl_cpu_amx_problem_tried(void)
 {
-    return false;
+    return "is x86's";
 }
 
 #endif

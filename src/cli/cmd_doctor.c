@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/doctor_telemetry.h"
 #include "exec/llm/backend.h"
+#include "exec/llm/qmat.h"
 #include "exec/onnx/ort_provider.h"
 #include <limits.h>
 #include <link.h>
@@ -93,6 +94,11 @@ static void examine(struct findings *f)
     doctor_telemetry_examine(f->home[0] ? f->home : NULL, &f->telemetry);
 }
 
+static const char *products_kernel(void)
+{
+    return qmat_kernel_chosen() ? qmat_kernel_chosen()->name : "ggml";
+}
+
 static void json_cpu(struct sl_json *j)
 {
     sl_json_key(j, "cpu");
@@ -107,6 +113,9 @@ static void json_cpu(struct sl_json *j)
     }
     sl_json_array_end(j);
     sl_json_kv_str(j, "kernels", llm_backends_cpu_variant());
+    sl_json_kv_str(j, "products", products_kernel());
+    sl_json_key(j, "amx_problem");
+    sl_json_str(j, qmat_amx_problem());
     sl_json_object_end(j);
 }
 
@@ -202,7 +211,10 @@ static sl_status text_cpu(struct sl_buf *out)
             status = sl_buf_addf(out, " %s", sl_cpu_feature_name((enum sl_cpu_feature)i));
     }
     if (status != SL_OK) return status;
-    return sl_buf_addf(out, "\n  %-12s %s\n", "kernels", llm_backends_cpu_variant());
+    const char *amx = qmat_amx_problem();
+    return sl_buf_addf(out, "\n  %-12s %s\n  %-12s %s (AMX %s)\n", "kernels",
+                       llm_backends_cpu_variant(), "products", products_kernel(),
+                       amx ? amx : "works");
 }
 
 static sl_status text_memory(const struct findings *f, struct sl_buf *out)

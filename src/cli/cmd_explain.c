@@ -135,8 +135,9 @@ static void chain_lines(struct page *page, const struct sl_json_value *chain)
                  (int)sl_json_to_int(sl_json_get(stage, "first"), 0),
                  (int)sl_json_to_int(sl_json_get(stage, "last"), 1) - 1);
         if (compute)
-            page_add(page, ", %.2f ms a step, %.2f ms on the way there", sl_json_to_num(compute, 0),
-                     sl_json_to_num(sl_json_get(stage, "hop_ms"), 0));
+            page_add(page, ", %.2f ms a step, %.2f ms on the way there, %.2f ms in its queue",
+                     sl_json_to_num(compute, 0), sl_json_to_num(sl_json_get(stage, "hop_ms"), 0),
+                     sl_json_to_num(sl_json_get(stage, "wait_ms"), 0));
         page_add(page, "\n");
     }
 }

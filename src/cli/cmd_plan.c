@@ -69,7 +69,10 @@ static bool is_file(const char *nodes)
 
 static sl_status check(const struct options *o, struct sl_err *err)
 {
-    if (o->layers.n && !o->nodes) return sl_err_set(err, SL_INVALID, "--layers: of which --nodes?");
+    if (o->layers.n && !o->nodes)
+        return sl_err_set(err, SL_INVALID, "--layers needs --nodes: who gets them, in that order");
+    if (o->nodes && !o->nodes[strspn(o->nodes, ", ")])
+        return sl_err_set(err, SL_INVALID, "--nodes names none");
     if (!is_file(o->nodes)) return SL_OK;
     if (o->apply || o->layers.n)
         return sl_err_set(err, SL_INVALID, "--apply and --layers are for a grid, not for a file");
@@ -138,7 +141,7 @@ static sl_status ask_file(const struct options *o, const char *model, struct sl_
 {
     const struct split_goal goal = {.aim = (enum split_aim)o->goal,
                                     .n_seqs = o->seqs ? (int32_t)o->seqs : 1,
-                                    .context = o->context ? (int32_t)o->context : 4096,
+                                    .context = (int32_t)o->context,
                                     .n_stages = (int32_t)o->stages};
     char path[PATH_MAX];
     struct sl_buf text;

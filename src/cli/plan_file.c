@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define BITS 8.0
+#define CONTEXT 4096 /* tokens: what engines take by themselves */
 
 struct plan_file {
     struct model_shape shape;
@@ -76,6 +77,19 @@ static sl_status fill(struct plan_file *file, const struct split_goal *goal, str
     return SL_OK;
 }
 
+/* With the context that serving it would take where none is asked for. */
+static sl_status check_context(const struct model_shape *shape, const struct split_goal *goal,
+                               struct split_goal *out, struct sl_err *err)
+{
+    int32_t trained = shape->n_ctx_train > 0 ? shape->n_ctx_train : INT32_MAX;
+    *out = *goal;
+    if (goal->context > trained)
+        return sl_err_set(err, SL_INVALID, "a context of %d tokens: it was trained for %d",
+                          goal->context, trained);
+    if (!goal->context) out->context = trained < CONTEXT ? trained : CONTEXT;
+    return SL_OK;
+}
+
 static void put_stage(struct sl_json *json, const struct plan_file *file, size_t i)
 {
     const struct split_stage *stage = &file->plan.stages[i];
@@ -138,11 +152,13 @@ sl_status plan_file_make(const char *model, const char *path, const char *nodes_
                          const struct split_goal *goal, struct sl_buf *out, struct sl_err *err)
 {
     struct sl_err refused = SL_ERR_INIT;
+    struct split_goal wish;
     struct plan_file *file = sl_calloc(1, sizeof *file);
     if (!file) return sl_err_set(err, SL_NOMEM, "plan");
-    sl_status status = model_shape_read(path, &file->shape, err);
-    if (status == SL_OK) status = sim_nodes_load(nodes_path, &file->sim, err);
-    if (status == SL_OK) status = fill(file, goal, err);
+    sl_status status = sim_nodes_load(nodes_path, &file->sim, err);
+    if (status == SL_OK) status = model_shape_read(path, &file->shape, err);
+    if (status == SL_OK) status = check_context(&file->shape, goal, &wish, err);
+    if (status == SL_OK) status = fill(file, &wish, err);
     if (status == SL_OK) {
         status = split_make(&file->problem, &file->plan, &refused);
         if (status == SL_OK || status == SL_UNAVAILABLE)

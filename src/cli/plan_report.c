@@ -81,7 +81,7 @@ static void write_forecast(const struct sl_json_value *plan, struct page *page)
     page_add(page, "loading       %.1f s\n", number_of(plan, "load_s"));
     if (sl_json_to_bool(sl_json_get(plan, "exact"), false))
         page_add(page, "No other chain of these nodes is better by these numbers.\n");
-    else
+    else if (number_of(plan, "gap") >= 0.005) /* of layers that were given there is none */
         page_add(page, "Found by a search that is not complete: at most %.0f%% are to be gained.\n",
                  100 * number_of(plan, "gap"));
 }

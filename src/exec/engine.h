@@ -209,10 +209,13 @@ struct engine_stats {
     uint64_t n_rows, n_runs;
     /* Of a split model, told by its stage 0; else zero. Steps that only decoded: how many, how many
      * tokens they had, from the first stage's begin to the result's arrival, and of that what no
-     * stage computed nor waited: the way over n_stages links (the last one is the result's). */
+     * stage computed nor waited: the way over n_stages links (the last one is the result's). While
+     * a stage computes, messages lie at its door: the way itself is what steps took that were alone
+     * under way. */
     int32_t n_stages, n_flights; /* steps that may be under way at once */
     uint64_t n_hop_steps, n_hop_tokens;
     uint64_t round_ns, wire_ns;
+    uint64_t n_alone_steps, alone_ns;
     struct engine_hop hops[ENGINE_STAGES_MAX]; /* [n_stages] */
 };
 

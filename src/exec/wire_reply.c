@@ -63,7 +63,9 @@
     X(n_hop_steps) \
     X(n_hop_tokens) \
     X(round_ns) \
-    X(wire_ns)
+    X(wire_ns) \
+    X(n_alone_steps) \
+    X(alone_ns)
 
 typedef Starlane__Worker__Event pb_event;
 typedef Starlane__Worker__Logprob pb_logprob;

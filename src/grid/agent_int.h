@@ -94,7 +94,7 @@ struct agent_fetch {
     bool failed;
     struct grid_split *split; /* as which it is to be loaded then; NULL: whole */
     struct grid_sources sources;
-    int64_t until_ns;         /* when it is forgotten that it failed */
+    int64_t until_ns; /* when it is forgotten that it failed */
     char error[256];
 };
 

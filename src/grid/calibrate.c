@@ -11,7 +11,8 @@
 
 #define FILE_NAME "grid/calibration.json"
 #define THREADS_MAX 4096
-#define QUOTA_STEP 0.01 /* of a CPU: closer quotas are the same */
+#define QUOTA_STEP 0.01    /* of a CPU: closer quotas are the same */
+#define PERIOD_STEP 0.0005 /* seconds, likewise */
 
 /* Members of struct split_machine that are single numbers. */
 #define MACHINE_NUMBERS(X) \
@@ -22,6 +23,7 @@
     X(attn_many) \
     X(memory_bytes_s) \
     X(share) \
+    X(period_s) \
     X(disk_bytes_s)
 
 /* --- what it holds for --- */
@@ -34,7 +36,8 @@ sl_status calibration_key_now(const char *version, int32_t n_threads, struct cal
     if (status != SL_OK) return status;
     sl_cgroup_read("", &limits);
     *out = (struct calibration_key){.n_threads = n_threads > 0 ? n_threads : sl_cpu_count(),
-                                    .cpu_quota = limits.cpus};
+                                    .cpu_quota = limits.cpus,
+                                    .cpu_period_s = limits.cpu_period_s};
     snprintf(out->version, sizeof out->version, "%s", version);
     snprintf(out->cpu, sizeof out->cpu, "%s", sl_cpu_model());
     snprintf(out->variant, sizeof out->variant, "%s", llm_backends_cpu_variant());
@@ -45,7 +48,8 @@ bool calibration_key_equal(const struct calibration_key *a, const struct calibra
 {
     return !strcmp(a->version, b->version) && !strcmp(a->cpu, b->cpu) &&
            !strcmp(a->variant, b->variant) && a->n_threads == b->n_threads &&
-           fabs(a->cpu_quota - b->cpu_quota) < QUOTA_STEP;
+           fabs(a->cpu_quota - b->cpu_quota) < QUOTA_STEP &&
+           fabs(a->cpu_period_s - b->cpu_period_s) < PERIOD_STEP;
 }
 
 /* --- JSON --- */
@@ -80,6 +84,7 @@ void calibration_put(struct sl_json *json, const struct calibration *c)
     sl_json_kv_str(json, "variant", c->key.variant);
     sl_json_kv_int(json, "threads", c->key.n_threads);
     sl_json_kv_num(json, "cpu_quota", c->key.cpu_quota);
+    sl_json_kv_num(json, "cpu_period_s", c->key.cpu_period_s);
     sl_json_kv_int(json, "measured_unix_s", c->measured_unix_s);
     sl_json_kv_num(json, "took_s", c->took_s);
     sl_json_key(json, "machine");
@@ -140,6 +145,9 @@ sl_status calibration_get(const struct sl_json_value *value, struct calibration 
         status = sl_err_set(err, SL_CORRUPT, "threads: from 1 to %d", THREADS_MAX);
     if (status == SL_OK)
         status = get_number(sl_json_get(value, "cpu_quota"), "cpu_quota", &key->cpu_quota, err);
+    if (status == SL_OK)
+        status =
+            get_number(sl_json_get(value, "cpu_period_s"), "cpu_period_s", &key->cpu_period_s, err);
     if (status == SL_OK)
         status = get_number(sl_json_get(value, "took_s"), "took_s", &c.took_s, err);
     if (status == SL_OK) status = get_machine(sl_json_get(value, "machine"), &c.machine, err);

@@ -25,7 +25,8 @@ struct calibration_key {
     char cpu[CALIBRATION_TEXT_MAX]; /* the processor's name */
     char variant[32];               /* ggml's kernels that were chosen: "zen4" */
     int32_t n_threads;
-    double cpu_quota; /* CPUs that the control group grants; 0: no limit */
+    double cpu_quota;    /* CPUs that the control group grants; 0: no limit */
+    double cpu_period_s; /* over which it counts them; 0: no limit */
 };
 
 struct calibration {

@@ -8,6 +8,7 @@
  *     tiny     next to no products: what a layer and a step take besides
  *
  * All times are the least of some runs, as processor time: a run that was disturbed is longer. */
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "exec/llm/backend.h"
@@ -20,7 +21,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STREAM_BYTES 96e6 /* more than a core's share of any cache */
+#define STREAM_BYTES 256e6 /* as much as the largest cache: less is read from there, with luck */
+#define STREAM_BYTES_LEAST 32e6
+#define STREAM_PART 8     /* of the memory that is left at most */
 #define RUNS_MIN 2        /* the first one fills caches and builds the graph */
 #define RUN_BUDGET_S 0.04 /* for each number of rows; slow machines take their RUNS_MIN */
 #define CONTEXT 1024      /* of the attention's measurement */
@@ -34,6 +37,7 @@ struct bench {
     const struct llm_backends *backends;
     struct split_machine *out;
     struct sl_err *err;
+    double stream_bytes; /* of a long stage's weights */
 };
 
 static const struct llm_probe_shape wide = {
@@ -178,7 +182,7 @@ static sl_status measure_weight(const struct bench *b, enum split_weight weight)
     llm_probe_close(probe);
     if (status != SL_OK) return status;
     shape.n_ctx = LLM_PROBE_ROWS_MAX;
-    shape.n_layer = (int32_t)(STREAM_BYTES / layer_bytes) + 1;
+    shape.n_layer = (int32_t)(b->stream_bytes / layer_bytes) + 1;
     status = llm_probe_open(b->backends, &shape, &probe, b->err);
     if (status != SL_OK) return status;
     status = measure_long(b, weight, probe, shape.n_layer);
@@ -256,6 +260,14 @@ static sl_status measure_all(const struct bench *b, double cpu_quota)
     return status;
 }
 
+static double stream_bytes(void)
+{
+    struct sl_cgroup_limits limits;
+    sl_cgroup_read("", &limits);
+    double left = (double)limits.memory_left_bytes / STREAM_PART;
+    return fmax(STREAM_BYTES_LEAST, fmin(STREAM_BYTES, left));
+}
+
 sl_status calibration_measure(const struct calibration_key *key, const char *dir,
                               struct calibration *out, struct sl_err *err)
 {
@@ -264,7 +276,9 @@ sl_status calibration_measure(const struct calibration_key *key, const char *dir
     *out = (struct calibration){.key = *key, .measured_unix_s = sl_unix_time_ms() / 1000};
     sl_status status = llm_backends_open(&backends, key->n_threads, false, err);
     if (status != SL_OK) return status;
-    const struct bench b = {.backends = &backends, .out = &out->machine, .err = err};
+    const struct bench b = {
+        .backends = &backends, .out = &out->machine, .err = err, .stream_bytes = stream_bytes()};
+    out->machine.period_s = key->cpu_period_s;
     status = measure_all(&b, key->cpu_quota);
     if (status == SL_OK) measure_disk(&b, dir);
     llm_backends_close(&backends);

@@ -191,12 +191,16 @@ SL_CHECK sl_status dispatch_explain_model(struct dispatch *dispatch, const char 
 
 /* --- models over several members (docs/split.md) --- */
 
+#define DISPATCH_PLAN_SEQS_MAX 256          /* what an engine runs at once */
+#define DISPATCH_PLAN_CONTEXT_MAX (1 << 20) /* tokens */
+
 struct dispatch_plan_ask {
     const char *model;
     const char *const *members; /* ids or names: only these may have a part; none: all */
     size_t n_members;
     enum split_aim aim;
     int32_t n_seqs, context;    /* 0: 8 streams, or what fits, of 4,096 tokens or less each */
+    int32_t prompt;             /* tokens that there are as a rule when one is computed; 0: 512 */
     int32_t n_stages;           /* exactly; as many as members are named: each of them. 0: any */
     const int32_t *layers;      /* [n_members] of each, in this order; NULL: as is best */
     enum engine_link_type link; /* how hidden states travel */

@@ -70,6 +70,12 @@ const struct split_model *dispatch_model_shape(const struct dispatch_model *mode
     return model->own_shape ? &model->own_shape->model : NULL;
 }
 
+uint64_t dispatch_model_context(const struct dispatch_model *model)
+{
+    if (model->card) return model->card->context_length;
+    return model->own_shape ? (uint64_t)model->own_shape->n_ctx_train : 0;
+}
+
 void dispatch_model_tell(struct dispatch *dispatch, const struct dispatch_model *model)
 {
     struct placement_model what = {0};

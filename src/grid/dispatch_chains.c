@@ -126,11 +126,13 @@ static sl_status make_anyhow(struct dispatch *dispatch, const struct dispatch_mo
                              const struct dispatch_wish *wish, struct dispatch_split *out,
                              struct sl_err *err)
 {
-    struct dispatch_wish any = {
-        .goal = {.aim = wish->goal.aim, .n_seqs = wish->goal.n_seqs, .context = wish->goal.context},
-        .link = wish->link,
-        .head = NODE_NONE,
-        .reserve = wish->reserve};
+    struct dispatch_wish any = {.goal = {.aim = wish->goal.aim,
+                                         .n_seqs = wish->goal.n_seqs,
+                                         .context = wish->goal.context,
+                                         .prompt = wish->goal.prompt},
+                                .link = wish->link,
+                                .head = NODE_NONE,
+                                .reserve = wish->reserve};
     sl_status status = dispatch_split_make(dispatch, model, wish, out, err);
     if (status != SL_UNAVAILABLE || (!wish->n_members && !wish->goal.n_stages)) return status;
     return dispatch_split_make(dispatch, model, &any, out, err);

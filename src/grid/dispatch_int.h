@@ -310,6 +310,8 @@ struct dispatch_model *dispatch_model_known(const struct dispatch *dispatch, con
 /* What it asks of the members that it may be split over; NULL: it is not split, or nobody has
  * told. */
 const struct split_model *dispatch_model_shape(const struct dispatch_model *model);
+/* Tokens that it was trained for; 0: not known. */
+uint64_t dispatch_model_context(const struct dispatch_model *model);
 /* Of memory that it takes when loaded, by its card; 0: not known. */
 uint64_t dispatch_model_bytes(const struct dispatch_model *model);
 void dispatch_model_tell(struct dispatch *dispatch,

@@ -1,10 +1,8 @@
 /* dispatch_plan.c: plans that people ask for, and what is told of chains. */
 #include "grid/dispatch_split.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#define SEQS_MAX 256 /* what an engine runs at once */
-#define CONTEXT_MAX (1 << 20)
 
 /* --- what was asked for --- */
 
@@ -23,36 +21,65 @@ static sl_status find_member(const struct dispatch *dispatch, const char *text,
     return *out ? SL_OK : sl_err_set(err, SL_NOT_FOUND, "no member is named %.64s", text);
 }
 
-static sl_status check_ask(const struct dispatch_plan_ask *ask, struct sl_err *err)
+static sl_status check_ask(const struct dispatch_model *model, const struct dispatch_plan_ask *ask,
+                           struct sl_err *err)
 {
-    if (ask->n_seqs < 0 || ask->n_seqs > SEQS_MAX)
-        return sl_err_set(err, SL_INVALID, "n_seqs is 1 to %d", SEQS_MAX);
-    if (ask->context < 0 || ask->context > CONTEXT_MAX)
-        return sl_err_set(err, SL_INVALID, "context is 1 to %d tokens", CONTEXT_MAX);
+    uint64_t trained = dispatch_model_context(model);
+    if (trained && ask->context > 0 && (uint64_t)ask->context > trained)
+        return sl_err_set(err, SL_INVALID, "a context of %d tokens: %s was trained for %" PRIu64,
+                          (int)ask->context, model->name, trained);
+    if (ask->n_seqs < 0 || ask->n_seqs > DISPATCH_PLAN_SEQS_MAX)
+        return sl_err_set(err, SL_INVALID, "n_seqs is 1 to %d", DISPATCH_PLAN_SEQS_MAX);
+    if (ask->prompt < 0 || ask->prompt > DISPATCH_PLAN_CONTEXT_MAX)
+        return sl_err_set(err, SL_INVALID, "prompt: from 1 to %d tokens",
+                          DISPATCH_PLAN_CONTEXT_MAX);
+    if (ask->context < 0 || ask->context > DISPATCH_PLAN_CONTEXT_MAX)
+        return sl_err_set(err, SL_INVALID, "context is 1 to %d tokens", DISPATCH_PLAN_CONTEXT_MAX);
     if (ask->n_stages < 0 || ask->n_stages > SPLIT_STAGES_MAX)
         return sl_err_set(err, SL_INVALID, "stages is 1 to %d", SPLIT_STAGES_MAX);
     if (ask->n_members > SPLIT_STAGES_MAX)
         return sl_err_set(err, SL_INVALID, "at most %d members can be named", SPLIT_STAGES_MAX);
+    if (ask->layers && ask->n_stages && (size_t)ask->n_stages != ask->n_members)
+        return sl_err_set(err, SL_INVALID, "%d stages, and layers for %zu", (int)ask->n_stages,
+                          ask->n_members);
     return SL_OK;
 }
 
-static sl_status take_wish(const struct dispatch *dispatch, const struct dispatch_plan_ask *ask,
-                           struct dispatch_wish *out, struct sl_err *err)
+/* A member that was named has a part, or it is told why not. */
+static sl_status add_member(const struct dispatch *dispatch, const char *text,
+                            struct dispatch_wish *out, struct sl_err *err)
 {
-    sl_status status = check_ask(ask, err);
+    const struct dispatch_node *node;
+    sl_status status = find_member(dispatch, text, &node, err);
+    if (status != SL_OK) return status;
+    if (!dispatch_may_stage(dispatch, node))
+        return sl_err_set(err, SL_INVALID, "%.64s takes no stages now: it is %s", text,
+                          node->has_report && node->report.facts.duty != NODE_OPEN
+                              ? "cordoned, or leaves"
+                              : "not there");
+    for (uint32_t i = 0; i < out->n_members; i++)
+        if (!strcmp(out->members[i], node->id))
+            return sl_err_set(err, SL_INVALID, "%.64s is named twice", text);
+    strcpy(out->members[out->n_members++], node->id);
+    return SL_OK;
+}
+
+static sl_status take_wish(const struct dispatch *dispatch, const struct dispatch_model *model,
+                           const struct dispatch_plan_ask *ask, struct dispatch_wish *out,
+                           struct sl_err *err)
+{
+    sl_status status = check_ask(model, ask, err);
     *out = (struct dispatch_wish){.goal = {.aim = ask->aim,
                                            .n_seqs = ask->n_seqs,
                                            .context = ask->context,
+                                           .prompt = ask->prompt,
                                            .n_stages = ask->n_stages},
                                   .link = ask->link,
                                   .head = NODE_NONE};
     for (size_t i = 0; i < ask->n_members && ask->layers && status == SL_OK; i++)
         out->layers[i] = ask->layers[i];
-    for (size_t i = 0; i < ask->n_members && status == SL_OK; i++) {
-        const struct dispatch_node *node;
-        status = find_member(dispatch, ask->members[i], &node, err);
-        if (status == SL_OK) strcpy(out->members[out->n_members++], node->id);
-    }
+    for (size_t i = 0; i < ask->n_members && status == SL_OK; i++)
+        status = add_member(dispatch, ask->members[i], out, err);
     return status;
 }
 
@@ -137,6 +164,7 @@ static void put_hop(struct sl_json *json, const struct grid_hop *hop)
 {
     sl_json_kv_num(json, "compute_ms", 1000 * hop->compute_s);
     sl_json_kv_num(json, "hop_ms", 1000 * hop->hop_s);
+    sl_json_kv_num(json, "wait_ms", 1000 * hop->wait_s);
     sl_json_kv_num(json, "hop_bytes", hop->bytes);
     sl_json_kv_num(json, "load", hop->load);
 }
@@ -231,7 +259,7 @@ sl_status dispatch_plan(struct dispatch *dispatch, const struct dispatch_plan_as
     struct sl_err refused = SL_ERR_INIT;
     dispatch_clock(dispatch);
     sl_status status = dispatch_model_resolve(dispatch, ask->model, &model, err);
-    if (status == SL_OK) status = take_wish(dispatch, ask, &wish, err);
+    if (status == SL_OK) status = take_wish(dispatch, model, ask, &wish, err);
     if (status != SL_OK) return status;
     sl_status planned = dispatch_split_make(dispatch, model, &wish, &split, &refused);
     if (planned == SL_OK && ask->apply) status = apply(dispatch, model, &wish, &split, err);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "exec/engine_open.h"
 #include "exec/llm/kv_cache.h"
+#include <math.h>
 #include <string.h>
 
 #define SEQS_WANTED 8       /* streams of a chain that nobody has asked more of */
@@ -15,7 +16,9 @@
 #define FETCH_BYTES_S 50e6  /* of weights from another member, where no way to one is known */
 #define MEMORY_BYTES_S 8e9  /* of a machine that is not calibrated: two channels of slow memory */
 #define BUSY_LEAST 0.02     /* of the time: a stage that computes less says nothing of its speed */
-#define ALONE_LOAD 0.9      /* of all stages together: one micro-batch at a time makes no more */
+/* Of the busiest stage's load: one that waits most of the time finds its caches cold, and the chain
+ * does not depend on it. */
+#define BUSY_PART 0.5
 #define LEARN_SHARE 0.1
 #define HOP_LEAST_S 5e-6   /* what is said to take less, or */
 #define HOP_MOST_S 0.02    /* more, was something else */
@@ -261,7 +264,7 @@ static sl_status make_as_given(const struct planning *p, struct split_plan *out,
 
 static int32_t context_of(const struct dispatch_model *model)
 {
-    uint64_t trained = model->card ? model->card->context_length : 0;
+    uint64_t trained = dispatch_model_context(model);
     return trained && trained < CONTEXT_WANTED ? (int32_t)trained : CONTEXT_WANTED;
 }
 
@@ -329,7 +332,7 @@ static bool running_plan(const struct planning *p, const struct dispatch_chain *
                          struct split_plan *out)
 {
     const struct grid_split *split = chain->split;
-    *out = (struct split_plan){.n_stages = split->n_stages};
+    *out = (struct split_plan){.n_stages = split->n_stages, .flights = split->n_flights};
     for (size_t i = 0; i < split->n_stages; i++) {
         uint32_t at = NODE_NONE;
         for (uint32_t k = 0; k < p->problem.n_nodes; k++)
@@ -390,6 +393,7 @@ struct grid_split *dispatch_split_tell(const struct dispatch *dispatch,
                                     /* and one of each that is being copied */
                                     .kv_blocks = (blocks + 1) * split->goal.n_seqs,
                                     .n_batch = plan->chunk,
+                                    .n_flights = plan->flights,
                                     .link = split->link};
     return grid_split_copy(&told);
 }
@@ -409,24 +413,22 @@ static const struct grid_hosted *measured_of(const struct dispatch *dispatch,
     return NULL;
 }
 
-/* Of a micro-batch of so many rows, where one and plan.rows are foretold. */
-static double foretold_s(const struct split_plan *plan, size_t stage, double rows)
+/* Computing of a micro-batch of so many rows, where one and plan.rows are foretold. */
+static double foretold_s(const struct split_plan *plan, size_t stage, double rows,
+                         const struct split_machine *machine)
 {
     const struct split_stage *at = &plan->stages[stage];
-    if (plan->rows <= 1 || rows <= 1) return at->token_s;
-    return at->token_s + (at->step_s - at->token_s) * (rows - 1) / (plan->rows - 1);
+    double one = split_computing_s(machine, at->token_s);
+    double many = split_computing_s(machine, at->step_s);
+    return plan->rows <= 1 || rows <= 1 ? one : one + (many - one) * (rows - 1) / (plan->rows - 1);
 }
 
-/* What a way took beyond the network's part of it is shared by both ends. While several
- * micro-batches are under way that would be their waiting for each other; then none is learned. */
+/* What a way took beyond the network's part of it is shared by both ends. */
 static void learn_hops(struct dispatch *dispatch, const struct dispatch_chain *chain,
                        const struct grid_hop *hops)
 {
     const struct dispatch_split *made = &chain->made;
     size_t n = made->plan.n_stages;
-    double load = 0;
-    for (size_t i = 0; i < n; i++) load += hops[i].load;
-    if (load < BUSY_LEAST || load > ALONE_LOAD) return;
     for (size_t i = 0; i < n; i++) {
         size_t from = (i + n - 1) % n;
         double network_s = made->plan.stages[from].link_s - made->hops_s[from] - made->hops_s[i];
@@ -443,6 +445,7 @@ static void learn_hops(struct dispatch *dispatch, const struct dispatch_chain *c
 
 void dispatch_split_learn(struct dispatch *dispatch, const struct dispatch_chain *chain)
 {
+    static const struct split_machine unknown;
     const struct grid_hosted *hosted = measured_of(dispatch, chain);
     const struct split_plan *plan = &chain->made.plan;
     const struct split_model *shape = dispatch_model_shape(&dispatch->models[chain->model]);
@@ -451,14 +454,18 @@ void dispatch_split_learn(struct dispatch *dispatch, const struct dispatch_chain
     /* Chunks of prompts are of another kind. */
     if (rows > 2.0 * plan->rows) return;
     learn_hops(dispatch, chain, hosted->hops);
+    double least = BUSY_LEAST;
+    for (size_t i = 0; i < plan->n_stages; i++)
+        least = fmax(least, BUSY_PART * hosted->hops[i].load);
     for (size_t i = 0; i < plan->n_stages; i++) {
         struct dispatch_node *node = dispatch_node_find(dispatch, chain->split->stages[i].member);
         const struct grid_hop *hop = &hosted->hops[i];
-        if (!node || hop->load < BUSY_LEAST || hop->compute_s <= 0) continue;
+        if (!node || hop->load < least || hop->compute_s <= 0) continue;
         double old = node->slowdown > 0 ? node->slowdown : 1;
-        double now_s = foretold_s(plan, i, rows) * old / chain->made.slowdowns[i];
-        double share = node->has_report && node->report.machine ? node->report.machine->share : 1;
-        double took_s = split_unthrottled_s(now_s, hop->compute_s, share);
+        const struct split_machine *machine =
+            node->has_report && node->report.machine ? node->report.machine : &unknown;
+        double now_s = foretold_s(plan, i, rows, machine) * old / chain->made.slowdowns[i];
+        double took_s = split_unthrottled_s(machine, now_s, hop->compute_s);
         node->slowdown = split_slowdown(old, now_s, took_s);
     }
 }

@@ -143,6 +143,7 @@ struct grid_split {
     int32_t n_seqs;    /* sequences that run at once */
     int32_t kv_blocks; /* of the KV cache, in each stage; 0: room for n_seqs sequences of n_ctx */
     int32_t n_batch;   /* tokens of one step; 0: as the engine likes it */
+    int32_t n_flights; /* steps that decode under way at once; 0: as many as it measures to pay */
     uint32_t link;     /* enum engine_link_type: how hidden states travel */
 };
 
@@ -156,7 +157,8 @@ struct grid_split *grid_split_copy(const struct grid_split *split);
 /* What stage 0 has measured of each stage, smoothed; numbers that nobody has measured are 0. */
 struct grid_hop {
     double compute_s; /* for one micro-batch */
-    double hop_s;     /* from the stage before it (of stage 0: the last) had it ready until here */
+    double hop_s;     /* from the stage before it (of stage 0: the last) to this one, in the mean */
+    double wait_s;    /* here, for the micro-batches before it */
     double bytes;     /* that a micro-batch is on that way */
     double load;      /* of the time, computing: 0 to 1 */
 };

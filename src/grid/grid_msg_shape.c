@@ -15,7 +15,8 @@
     X(value_s) \
     X(memory_bytes_s) \
     X(disk_bytes_s) \
-    X(share)
+    X(share) \
+    X(period_s)
 
 #define SHAPE_BYTES(X) \
     X(embd_bytes) \

@@ -11,11 +11,13 @@
     X(n_seqs) \
     X(kv_blocks) \
     X(n_batch) \
+    X(n_flights) \
     X(link)
 
 #define HOP_FIELDS(X) \
     X(compute_s) \
     X(hop_s) \
+    X(wait_s) \
     X(bytes) \
     X(load)
 
@@ -63,7 +65,8 @@ sl_status grid_split_check(const struct grid_split *split, struct sl_err *err)
 {
     if (split->n_stages < 2 || split->n_stages > GRID_STAGES_MAX)
         return sl_err_set(err, SL_CORRUPT, "%zu stages", split->n_stages);
-    if (split->n_ctx < 0 || split->n_seqs < 0 || split->kv_blocks < 0 || split->n_batch < 0)
+    if (split->n_ctx < 0 || split->n_seqs < 0 || split->kv_blocks < 0 || split->n_batch < 0 ||
+        split->n_flights < 0)
         return sl_err_set(err, SL_CORRUPT, "a split with counts below 0");
     sl_status status = grid_check_enum("link", split->link, GRID_LINKS, err);
     if (status == SL_OK) status = check_members(split, err);

@@ -63,6 +63,7 @@ sl_status model_shape_read(const char *path, struct model_shape *out, struct sl_
     sl_status status = llm_shape_read(path, shape, err);
     if (status == SL_OK) status = measure_buffers(path, shape, &buffers, err);
     if (status == SL_OK) take(shape, buffers, out);
+    if (status == SL_OK) out->n_ctx_train = shape->n_ctx_train;
     sl_free(shape);
     return status;
 }
@@ -75,6 +76,7 @@ sl_status model_shape_copy(const struct split_model *from, struct model_shape *o
                           SPLIT_LAYERS_MAX);
     out->model = *from;
     out->model.layer_bytes = out->layer_bytes;
+    out->n_ctx_train = 0;
     memcpy(out->layer_bytes, from->layer_bytes, (size_t)from->n_layer * sizeof *out->layer_bytes);
     return SL_OK;
 }

@@ -8,6 +8,7 @@
 struct model_shape {
     struct split_model model; /* its layer_bytes is the array below */
     uint64_t layer_bytes[SPLIT_LAYERS_MAX];
+    int32_t n_ctx_train; /* tokens it was trained for; 0: not known */
 };
 
 /* From a GGUF file's header; the tensors' data need not be there. Errors name the file. */

@@ -37,6 +37,7 @@ struct engine_split node_split_engine(const struct grid_split *resolved)
                                  .first = resolved->stages[0].first,
                                  .last = resolved->stages[0].last,
                                  .kv_blocks = resolved->kv_blocks,
+                                 .n_flights = resolved->n_flights,
                                  .link = (enum engine_link_type)resolved->link};
 }
 
@@ -190,6 +191,15 @@ static double link_value_bytes(uint32_t link)
     return link < sizeof bytes / sizeof *bytes ? bytes[link] : 0;
 }
 
+/* Over one link, of steps that were alone under way: others' ways are not told from waiting for
+ * those before them. 0: there were none. */
+static double way_seconds(const struct engine_stats *stats, const struct engine_stats *before)
+{
+    double steps = (double)(stats->n_alone_steps - before->n_alone_steps);
+    if (stats->n_alone_steps <= before->n_alone_steps) return 0;
+    return (double)(stats->alone_ns - before->alone_ns) / 1e9 / steps / stats->n_stages;
+}
+
 void node_split_measure(struct node_entry *entry, const struct engine_stats *stats)
 {
     int64_t now_ns = sl_now_ns(), span_ns = now_ns - entry->measured_ns;
@@ -198,14 +208,17 @@ void node_split_measure(struct node_entry *entry, const struct engine_stats *sta
     double steps = (double)(stats->n_hop_steps - before->n_hop_steps);
     double tokens = (double)(stats->n_hop_tokens - before->n_hop_tokens);
     bool usable = entry->measured_ns && stats->n_hop_steps > before->n_hop_steps && span_ns > 0;
-    double wire_s = (double)(stats->wire_ns - before->wire_ns) / 1e9 / stats->n_stages;
+    double way_s = way_seconds(stats, before);
     for (int32_t i = 0; usable && i < stats->n_stages; i++) {
         double compute_ns = (double)(stats->hops[i].compute_ns - before->hops[i].compute_ns);
         double wait_ns = (double)(stats->hops[i].wait_ns - before->hops[i].wait_ns);
         double width = i ? entry->info.n_embd * link_value_bytes(entry->split->link) : 4;
         double load = compute_ns / (double)span_ns;
         entry->hops[i] = (struct grid_hop){.compute_s = compute_ns / 1e9 / steps,
-                                           .hop_s = (wait_ns / 1e9 + wire_s) / steps,
+                                           .hop_s = way_s > 0         ? way_s
+                                                    : entry->has_hops ? entry->hops[i].hop_s
+                                                                      : 0,
+                                           .wait_s = wait_ns / 1e9 / steps,
                                            .bytes = width * tokens / steps,
                                            .load = load < 1 ? load : 1};
     }

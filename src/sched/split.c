@@ -202,6 +202,17 @@ static sl_status search(struct maker *m)
 
 /* --- the answer --- */
 
+static sl_status refuse_stages(const struct split_view *view, struct sl_err *err)
+{
+    int32_t n = view->goal.n_stages;
+    if (n > view->model->n_layer)
+        return sl_err_set(err, SL_UNAVAILABLE, "%d stages of a model that has %d layers", n,
+                          view->model->n_layer);
+    if (n > 0 && (uint32_t)n > view->n)
+        return sl_err_set(err, SL_UNAVAILABLE, "%d stages, and %u usable nodes", n, view->n);
+    return SL_OK;
+}
+
 static sl_status refuse(const struct split_view *view, struct sl_err *err)
 {
     const struct split_model *model = view->model;
@@ -209,8 +220,10 @@ static sl_status refuse(const struct split_view *view, struct sl_err *err)
     double weights = (double)(view->bytes[model->n_layer] + model->embd_bytes + model->head_bytes);
     double kv = (double)view->kv_bytes * model->n_layer;
     double buffers = (double)(model->stage_bytes + model->head_buffer_bytes);
+    if (refuse_stages(view, err) != SL_OK) return SL_UNAVAILABLE;
     for (uint32_t v = 0; v < view->n; v++) {
-        total += view->nodes[v].memory_bytes;
+        uint64_t room = UINT64_MAX - total;
+        total += view->nodes[v].memory_bytes < room ? view->nodes[v].memory_bytes : room;
         if (view->nodes[v].memory_bytes > most) most = view->nodes[v].memory_bytes;
     }
     bool too_little = (double)total < weights + kv + buffers;
@@ -439,10 +452,19 @@ double split_slowdown(double old, double predicted_s, double measured_s)
     return fmin(fmax(value, SLOWDOWN_MIN), SLOWDOWN_MAX);
 }
 
-double split_unthrottled_s(double predicted_s, double measured_s, double share)
+double split_computing_s(const struct split_machine *machine, double foretold_s)
 {
-    if (!(share > 0) || share >= 1 || measured_s <= predicted_s) return measured_s;
-    return fmax(predicted_s, measured_s * share);
+    double share = machine->share;
+    if (!(share > 0) || share >= 1) return foretold_s;
+    double slice = share * (machine->period_s > 0 ? machine->period_s : SPLIT_PERIOD_S);
+    return foretold_s <= slice ? foretold_s : slice + (foretold_s - slice) * share;
+}
+
+double split_unthrottled_s(const struct split_machine *machine, double compute_s, double measured_s)
+{
+    double share = machine->share;
+    if (!(share > 0) || share >= 1 || measured_s < compute_s) return measured_s;
+    return fmax(compute_s, measured_s * share);
 }
 
 void split_chain_text(const struct split_plan *plan, const char *const *names, char *out,

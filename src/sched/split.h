@@ -83,8 +83,10 @@ struct split_machine {
     double value_s;        /* of a layer, a row and one of n_embd: norms, activations, additions */
     double memory_bytes_s; /* read by all threads: stands in for a speed that is 0 */
     double share;          /* of the time that its quota lets it compute; 0: 1, no quota */
+    double period_s;       /* over which the quota counts; 0: SPLIT_PERIOD_S */
     double disk_bytes_s;   /* 0: not known, taken for 500 MB/s */
 };
+#define SPLIT_PERIOD_S 0.1 /* the kernel's own, where a control group says no other */
 
 enum split_node_flag {
     SPLIT_EXCLUDED = 1, /* gets nothing */
@@ -96,7 +98,8 @@ struct split_node {
     uint64_t memory_bytes; /* free for this model */
     struct split_machine machine;
     double slowdown;      /* live correction of what was measured: 1.25 takes a quarter longer */
-    double hop_s;         /* to hand a micro-batch to or from the network; 0: SPLIT_HOP_S */
+    double hop_s;         /* to hand a micro-batch to or from the network; 0: SPLIT_HOP_S. What it
+                             takes longer than that is waiting, and not computing. */
     double fetch_bytes_s; /* at which weights come that are not here; 0: they are here */
     unsigned flags;       /* of enum split_node_flag */
 };
@@ -118,7 +121,8 @@ struct split_goal {
     enum split_aim aim;
     int32_t n_seqs;    /* streams at once: there is KV room for each; 0: 1 */
     int32_t context;   /* tokens of each; 0: 4096 */
-    int32_t prompt;    /* whose time to the first token is predicted; 0: 512 */
+    int32_t prompt;    /* whose time to the first token is predicted, and that a token looks back
+                          at; 0: 512 */
     int32_t n_stages;  /* exactly; 0: as many as serve the aim */
     double row_bytes;  /* of one row on a link; 0: f16, 2 * n_embd */
     uint64_t work_max; /* of the search, in steps of some 20 ns; 0: SPLIT_WORK_MAX. Past it the
@@ -222,9 +226,14 @@ void split_better(const struct split_problem *problem, const struct split_plan *
  * old one: moves a fifth of the way, within 0.1 to 10. */
 double split_slowdown(double old, double predicted_s, double measured_s);
 
-/* What a stage's measured time says of its machine's speed where a quota leaves it `share` of the
- * time (0: all of it): up to predicted_s / share it may be as fast as was foretold. */
-double split_unthrottled_s(double predicted_s, double measured_s, double share);
+/* What of a stage's foretold time is computing, and not standing still under a quota. */
+double split_computing_s(const struct split_machine *machine, double foretold_s);
+
+/* What a stage's measured time says of its computing under the machine's quota, where compute_s was
+ * foretold: anything from that (within what is left of a slice) to compute_s / share is as
+ * foretold. */
+double split_unthrottled_s(const struct split_machine *machine, double compute_s,
+                           double measured_s);
 
 /* "a: layers 0-11, b: 12-23", by the nodes' names. */
 void split_chain_text(const struct split_plan *plan, const char *const *names, char *out,

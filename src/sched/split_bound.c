@@ -240,8 +240,7 @@ double split_bound_slowest(struct split_reach *reach)
     double low = 0, high = 0;
     for (uint32_t v = 0; v < reach->cost->view->n; v++)
         high = fmax(high, split_busy_s(reach->cost, v, 0, reach->cost->view->model->n_layer) +
-                              2 * reach->cost->view->nodes[v].hop_s /
-                                  reach->cost->view->nodes[v].machine.share);
+                              split_hops_busy_s(reach->cost->view, v));
     split_reach_set(reach, high);
     if (!reach->cost->view->n || !covers(reach)) return INFINITY;
     for (int i = 0; i < HALVINGS && high - low > SPLIT_EPS * high; i++) {

@@ -9,7 +9,6 @@
 #define DISK_BYTES_S 500e6 /* likewise */
 #define ROWS_GAIN 8        /* FLOP/s of many rows over one, likewise */
 #define TOKEN_BYTES 64     /* of a result on its way back: id, probability, framing */
-#define QUOTA_PERIOD_S 0.1 /* over which the kernel counts a quota: cpu.cfs_period_us */
 #define CONTEXT_DEFAULT 4096
 #define PROMPT_DEFAULT 512
 #define CONTEXT_MAX (1 << 24)  /* the longest known is 10 million tokens */
@@ -48,6 +47,7 @@ static void machine_fill(struct split_machine *machine)
     machine->disk_bytes_s = or_else(machine->disk_bytes_s, DISK_BYTES_S);
     machine->share = or_else(machine->share, 1);
     if (machine->share > 1) machine->share = 1;
+    machine->period_s = or_else(machine->period_s, SPLIT_PERIOD_S);
 }
 
 static void node_fill(struct split_node *node)
@@ -250,7 +250,7 @@ double split_compute_s(const struct split_cost *cost, uint32_t v, int32_t first,
 
 double split_slice_s(const struct split_view *view, uint32_t v)
 {
-    return view->nodes[v].machine.share * QUOTA_PERIOD_S;
+    return view->nodes[v].machine.share * view->nodes[v].machine.period_s;
 }
 
 double split_wall_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last)
@@ -260,12 +260,18 @@ double split_wall_s(const struct split_cost *cost, uint32_t v, int32_t first, in
     return share < 1 && compute > slice ? compute + (compute - slice) * (1 / share - 1) : compute;
 }
 
+double split_hops_busy_s(const struct split_view *view, uint32_t v)
+{
+    const struct split_node *node = &view->nodes[v];
+    return 2 * fmin(node->hop_s, SPLIT_HOP_S) / node->machine.share;
+}
+
 double split_busy_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last)
 {
-    const struct split_node *node = &cost->view->nodes[v];
-    bool whole = first == 0 && last == cost->view->model->n_layer;
-    double hops = whole ? 0 : 2 * node->hop_s;
-    return (split_compute_s(cost, v, first, last) + hops) / node->machine.share;
+    const struct split_view *view = cost->view;
+    bool whole = first == 0 && last == view->model->n_layer;
+    double compute = split_compute_s(cost, v, first, last) / view->nodes[v].machine.share;
+    return compute + (whole ? 0 : split_hops_busy_s(view, v));
 }
 
 static const struct split_link *link_of(const struct split_view *view, uint32_t from, uint32_t to)

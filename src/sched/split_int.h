@@ -63,6 +63,8 @@ bool split_fits(const struct split_view *view, uint32_t v, int32_t first, int32_
 double split_compute_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last);
 double split_wall_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last);
 double split_busy_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last);
+/* What handing a micro-batch from and to the network takes of all time. */
+double split_hops_busy_s(const struct split_view *view, uint32_t v);
 /* The seconds of computing after which a node's quota stops it for the rest of the period. */
 double split_slice_s(const struct split_view *view, uint32_t v);
 /* Of the way of a micro-batch between nodes: all of it, and the time that the wire is taken. */

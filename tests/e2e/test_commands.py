@@ -81,6 +81,7 @@ def test_doctor(starlane, tmp_path):
     found = starlane.json("doctor", "--json")
     assert found["home"] == str(tmp_path / "home")
     assert found["cpu"]["usable"] >= 1 and found["cpu"]["kernels"]
+    assert found["cpu"]["products"] != "amx" or found["cpu"]["amx_problem"] is None
     assert 0 < found["memory"]["available_bytes"] <= found["memory"]["total_bytes"]
     bandwidth = found["memory"]["read_bandwidth"]
     assert bandwidth is None or bandwidth["one_thread_gbps"] > 0
@@ -90,6 +91,10 @@ def test_doctor(starlane, tmp_path):
     assert set(found["telemetry"]["libraries"]) == {"nvidia", "amd", "ascend"}
     text = starlane.text("doctor")
     assert found["cpu"]["model"] in text and "GB/s" in text
+    amx = found["cpu"]["amx_problem"] or "works"
+    assert f"{found['cpu']['products']} (AMX {amx})" in text
+    environment = {"STARLANE_KERNELS": "off"}
+    assert "ggml (AMX" in starlane.text("doctor", environment=environment)
 
 
 def test_doctor_without_cpu_plugin_says_where_it_looked(starlane, tmp_path):

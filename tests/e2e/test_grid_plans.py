@@ -52,10 +52,19 @@ def test_a_plan_tells_all_of_itself(pair):
     ({"model": MODEL, "nodes": [5]}, "nodes"),
     ({"model": MODEL, "goal": "glory"}, "goal"),
     ({"model": MODEL, "link": "carrier pigeon"}, "link"),
-    ({"model": MODEL, "stages": -1}, "count"),
+    ({"model": MODEL, "stages": -1}, "stages is a whole number from 1 to 16"),
     ({"model": MODEL, "stages": 17}, "stages"),
     ({"model": MODEL, "n_seqs": 100000}, "n_seqs"),
-    ({"model": MODEL, "context": "long"}, "count"),
+    ({"model": MODEL, "context": "long"}, "context is a whole number"),
+    ({"model": MODEL, "context": 1 << 20}, "was trained for"),
+    ({"model": MODEL, "context": 1 << 31}, "context is a whole number"),
+    ({"model": MODEL, "apply": "yes"}, "apply"),
+    ({"model": MODEL + "\0x"}, "model"),
+    ({"model": MODEL, "nodes": []}, "nodes"),
+    ({"model": MODEL, "nodes": ["beta", "beta"]}, "named twice"),
+    ({"model": MODEL, "nodes": ["beta", "gamma"], "layers": [0, 5]}, "layers of beta"),
+    ({"model": MODEL, "nodes": ["beta", "gamma"], "layers": [5]}, "as many numbers as nodes"),
+    ({"model": MODEL, "nodes": ["beta", "gamma"], "layers": [2, 3], "stages": 3}, "3 stages"),
 ])
 def test_what_makes_no_sense_is_refused(pair, body, what):
     gateway, _ = pair
@@ -72,6 +81,16 @@ def test_what_cannot_be_is_told_in_the_answer(pair):
     gateway, _ = pair
     made = gateway.post(PLANS, {"model": MODEL, "nodes": ["alpha"], "apply": True}).json
     assert not made["applied"] and made["refused"] and "plan" not in made
+
+
+@pytest.mark.parametrize("wish, why", [
+    ({"stages": 6}, "6 stages of a model that has 5 layers"),
+    ({"stages": 4}, "4 stages, and 3 usable nodes"),
+    ({"stages": 2, "nodes": ["beta"]}, "2 stages, and 1 usable nodes"),
+])
+def test_more_stages_than_there_can_be(pair, wish, why):
+    gateway, _ = pair
+    assert gateway.post(PLANS, {"model": MODEL, **wish}).json["refused"] == why
 
 
 def test_only_administrators_plan(grid_home):

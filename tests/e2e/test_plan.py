@@ -95,6 +95,8 @@ def test_plan_of_a_file_refused(starlane, nodes):
     (["nothing", "--nodes", "NODES"], "nothing", 1),
     (["starling", "--nodes", "NODES", "--apply"], "--apply", 2),
     (["starling", "--layers", "3,3"], "--nodes", 2),
+    (["starling", "--nodes", ","], "names none", 2),
+    (["starling", "--nodes", "NODES", "--context", "100000"], "was trained for", 2),
     (["starling", "--stages", "17"], "out of range", 2),
     (["starling", "--goal", "glory"], "latency, throughput", 2),
     ([], "MODEL", 2),

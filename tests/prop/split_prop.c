@@ -63,6 +63,7 @@ static void draw_machine(struct split_machine *m)
             m->speed[w].flops_s[i] = bytes_s * draw(2, 30) * (1 + i);
     }
     if (one_in(3)) m->share = draw(0.1, 0.9);
+    if (one_in(2)) m->period_s = draw(0.001, 0.2);
 }
 
 static void draw_model(struct world *w, int32_t n_layer)
@@ -209,9 +210,11 @@ static double naive_period(const struct world *w, const struct chain *c, int32_t
         uint32_t v = c->node[i], next = c->node[(i + 1) % c->n];
         double compute = naive_stage_s(w, v, c->first[i], c->last[i], rows, context);
         double share = w->nodes[v].machine.share > 0 ? w->nodes[v].machine.share : 1;
-        double slice = 0.1 * share, bytes = i + 1 < c->n ? rows * 2.0 * w->model.n_embd : rows * 64;
+        double period = w->nodes[v].machine.period_s > 0 ? w->nodes[v].machine.period_s : 0.1;
+        double slice = period * share,
+               bytes = i + 1 < c->n ? rows * 2.0 * w->model.n_embd : rows * 64;
         sum += compute <= slice || share == 1 ? compute : slice + (compute - slice) / share;
-        slowest = fmax(slowest, (compute + (c->n > 1 ? 2 * hop_s(w, v) : 0)) / share);
+        slowest = fmax(slowest, (compute + (c->n > 1 ? 2 * fmin(hop_s(w, v), 100e-6) : 0)) / share);
         if (c->n == 1) continue;
         sum += hop_s(w, v) + hop_s(w, next) + bytes / bytes_s(w, v, next);
         if (w->problem.links) sum += w->links[v * w->problem.n_nodes + next].seconds;

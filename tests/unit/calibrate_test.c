@@ -36,6 +36,7 @@ static struct calibration sample(void)
     c.machine.value_s = 3e-9;
     c.machine.memory_bytes_s = 1.25e10;
     c.machine.share = 0.5;
+    c.machine.period_s = 0.02;
     c.machine.disk_bytes_s = 7e8;
     return c;
 }

@@ -83,6 +83,7 @@ static void v2_takes_the_tightest_ancestor(void **state)
     put_file("/sys/fs/cgroup/a/memory.current", "4900000\n");
     struct sl_cgroup_limits limits = read_limits();
     assert_true(limits.cpus == 1.5);
+    assert_true(limits.cpu_period_s == 0.1);
     assert_int_equal(limits.memory_max_bytes, 1000000);
     assert_int_equal(limits.memory_left_bytes,
                      100000); /* the parent's rest, not 600,000 of the group's own */
@@ -111,6 +112,7 @@ static void v1_finds_a_containers_files_at_the_root(void **state)
     put_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
     struct sl_cgroup_limits limits = read_limits();
     assert_true(limits.cpus == 2.5);
+    assert_true(limits.cpu_period_s == 0.1);
     assert_int_equal(limits.memory_max_bytes, 2097152);
     assert_int_equal(limits.memory_left_bytes, 2097152 - 1048576 + 524288);
 }

@@ -97,6 +97,7 @@ static void the_amx_answer_is_given_twice_alike(void **state)
     (void)state;
     bool first = sl_cpu_has(SL_CPU_AMX_INT8);
     assert_int_equal(sl_cpu_has(SL_CPU_AMX_INT8), first);
+    assert_int_equal(sl_cpu_amx_problem() == NULL, first);
 }
 
 static void counts_and_sizes_are_plausible(void **state)
@@ -108,6 +109,13 @@ static void counts_and_sizes_are_plausible(void **state)
     assert_true(sl_mem_rss_bytes() > 4096);
     assert_true(sl_mem_rss_peak_bytes() > 4096);
     assert_true(strlen(sl_cpu_model()) > 0);
+}
+
+static void vectors_of_sve_are_whole_quadwords(void **state)
+{
+    (void)state;
+    assert_int_equal(sl_cpu_sve_bytes() % 16, 0);
+    assert_int_equal(sl_cpu_sve_bytes() > 0, sl_cpu_has(SL_CPU_SVE));
 }
 
 static void touched_memory_shows_in_rss(void **state)
@@ -131,6 +139,7 @@ int main(void)
         cmocka_unit_test(x86_features_are_those_the_kernel_lists),
         cmocka_unit_test(the_amx_answer_is_given_twice_alike),
         cmocka_unit_test(counts_and_sizes_are_plausible),
+        cmocka_unit_test(vectors_of_sve_are_whole_quadwords),
         cmocka_unit_test(touched_memory_shows_in_rss),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -320,6 +320,7 @@ static const struct grid_split chain = {.stages = chain_stages,
                                         .n_seqs = 8,
                                         .kv_blocks = 512,
                                         .n_batch = 256,
+                                        .n_flights = 3,
                                         .link = 1};
 
 static struct grid_msg load_of(const struct grid_split *split)
@@ -392,6 +393,9 @@ static void test_split_refused(void **state)
     split.link = GRID_LINKS;
     expect_split_refused(split, "link");
     split.link = 0;
+    split.n_flights = -1;
+    expect_split_refused(split, "below 0");
+    split.n_flights = 0;
     split.kv_blocks = -1;
     expect_split_refused(split, "below 0");
     split = chain;
@@ -439,9 +443,10 @@ static struct grid_msg split_report(const struct grid_hosted *hosted,
 
 static void test_report_of_chains(void **state)
 {
-    struct grid_hop hops[STAGES] = {{.compute_s = 0.001, .hop_s = 0.01, .bytes = 4096, .load = 0.5},
-                                    {.compute_s = 0.002},
-                                    {.compute_s = 0.003}};
+    struct grid_hop hops[STAGES] = {
+        {.compute_s = 0.001, .hop_s = 0.01, .wait_s = 0.25, .bytes = 4096, .load = 0.5},
+        {.compute_s = 0.002},
+        {.compute_s = 0.003}};
     struct grid_hosted hosted = {.name = "m",
                                  .digest = "d",
                                  .load = {.state = SCHED_READY},
@@ -464,6 +469,7 @@ static void test_report_of_chains(void **state)
     const struct grid_report *out = &trip.msg.report;
     assert_true(grid_split_equal(out->hosted[0].split, &chain));
     assert_float_equal(out->hosted[0].hops[0].bytes, 4096, 0);
+    assert_float_equal(out->hosted[0].hops[0].wait_s, 0.25, 0);
     assert_float_equal(out->hosted[0].hops[2].compute_s, 0.003, 0);
     assert_string_equal(out->stages[0].head, "nzzzzzzzzzzzzz");
     assert_int_equal(out->stages[0].last, 9);

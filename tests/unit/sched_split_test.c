@@ -231,6 +231,10 @@ static void test_a_quota_bounds_the_rate(void **state)
     make();
     assert_near(plan.stages[0].token_s, 24e-3, 1e-6);
     assert_near(plan.tokens_s, 1 / 96e-3, 1e-6);
+    nodes[0].machine.period_s = 0.016; /* 4 ms, and 20 more at a quarter */
+    make();
+    assert_near(plan.stages[0].token_s, 84e-3, 1e-6);
+    assert_near(plan.tokens_s, 1 / 96e-3, 1e-6);
     begin(2);
     nodes[1].machine.share = 0.25;
     make();
@@ -374,12 +378,25 @@ static void test_slowdown(void **state)
     assert_near(value, 3, 1e-3);
     assert_near(split_slowdown(2, 0, 1), 2, 1e-9);
     assert_near(split_slowdown(0, 1e-3, 1e-3), 1, 1e-9);
-    assert_near(split_unthrottled_s(2, 1, 0.25), 1, 1e-9);
-    assert_near(split_unthrottled_s(2, 7, 0.25), 2, 1e-9);
-    assert_near(split_unthrottled_s(2, 16, 0.25), 4, 1e-9);
-    assert_near(split_unthrottled_s(2, 16, 0), 16, 1e-9);
     for (int i = 0; i < 100; i++) value = split_slowdown(value, 1e-3, 1);
     assert_near(value, 10, 1e-9);
+}
+
+/* A slice of 1 s in 4: 5 s were foretold for 2 s of computing. */
+static void test_a_quota_hides_speed(void **state)
+{
+    struct split_machine machine = {.share = 0.25, .period_s = 4};
+    (void)state;
+    assert_near(split_computing_s(&machine, 5), 2, 1e-9);
+    assert_near(split_computing_s(&machine, 0.75), 0.75, 1e-9);
+    assert_near(split_unthrottled_s(&machine, 2, 1), 1, 1e-9);
+    assert_near(split_unthrottled_s(&machine, 2, 7), 2, 1e-9);
+    assert_near(split_unthrottled_s(&machine, 2, 16), 4, 1e-9);
+    machine.period_s = 0; /* 100 ms */
+    assert_near(split_computing_s(&machine, 0.225), 0.075, 1e-9);
+    machine.share = 0;
+    assert_near(split_computing_s(&machine, 5), 5, 1e-9);
+    assert_near(split_unthrottled_s(&machine, 2, 16), 16, 1e-9);
 }
 
 static void test_names(void **state)
@@ -462,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_many_nodes),
         cmocka_unit_test(test_better_only_when_it_pays),
         cmocka_unit_test(test_slowdown),
+        cmocka_unit_test(test_a_quota_hides_speed),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_little_work),
         cmocka_unit_test(test_no_memory),

@@ -58,7 +58,7 @@ static const float *pair_column(const struct ggml_tensor *x, int64_t pair, int64
 
 static void quantise_pairs(struct ggml_tensor *dst, int ith, int nth, void *userdata)
 {
-    const struct ggml_tensor *x = dst->src[0];
+    const struct ggml_tensor *x = dst->src[0], *gate = dst->src[3];
     const enum qmat_type *type = userdata;
     struct order o = order_of(dst->src[1], dst->src[2]);
     size_t column_bytes = qmat_columns_bytes(*type, x->ne[0], 1);
@@ -70,7 +70,9 @@ static void quantise_pairs(struct ggml_tensor *dst, int ith, int nth, void *user
                                        .k = x->ne[0],
                                        .n = n,
                                        .x = pair_column(x, o.pairs[i], o.n_used),
-                                       .out = (char *)dst->data + (size_t)begin * column_bytes};
+                                       .out = (char *)dst->data + (size_t)begin * column_bytes,
+                                       .gate =
+                                           gate ? pair_column(gate, o.pairs[i], o.n_used) : NULL};
         qmat_kernel_chosen()->quantise(&columns, i - begin, 0, n_pieces);
     }
 }
@@ -145,23 +147,38 @@ static struct ggml_tensor *order_by_expert(const struct builder *b, struct ggml_
     return last->order;
 }
 
+/* args: the columns, the order, the chosen experts, and the columns' gates or NULL. */
+static struct ggml_tensor *quantise_node(const struct builder *b, struct ggml_tensor *args[4],
+                                         enum qmat_type type)
+{
+    int64_t k = args[0]->ne[0], n_pairs = args[2]->ne[0] * args[2]->ne[1];
+    assert(args[0]->type == GGML_TYPE_F32 && args[0]->nb[0] == sizeof(float));
+    return ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)qmat_columns_bytes(type, k, n_pairs), 1, 1,
+                          1, args, args[3] ? 4 : 3, quantise_pairs, GGML_N_TASKS_MAX,
+                          product_type(type));
+}
+
 static struct ggml_tensor *quantised_pairs(const struct builder *b, struct ggml_tensor *x,
                                            struct ggml_tensor *order, struct ggml_tensor *chosen,
                                            enum qmat_type type)
 {
-    struct ggml_tensor *args[3] = {x, order, chosen};
+    struct ggml_tensor *args[4] = {x, order, chosen, NULL};
     struct quantised *last = b->last;
-    int64_t n_pairs = chosen->ne[0] * chosen->ne[1];
     if (last->x == x && last->by_expert && qmat_shares_columns(last->type, type))
         return last->columns;
-    assert(x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float));
     last->x = x;
     last->type = type;
     last->by_expert = true;
-    last->columns =
-        ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)qmat_columns_bytes(type, x->ne[0], n_pairs),
-                       1, 1, 1, args, 3, quantise_pairs, GGML_N_TASKS_MAX, product_type(type));
+    last->columns = quantise_node(b, args, type);
     return last->columns;
+}
+
+/* args: the weights, the quantised columns, the order, the chosen experts. */
+static struct ggml_tensor *product_node(const struct builder *b, struct ggml_tensor *args[4])
+{
+    const struct ggml_tensor *w = args[0], *chosen = args[3];
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], chosen->ne[0], chosen->ne[1], 1, args, 4,
+                          multiply_experts, GGML_N_TASKS_MAX, b->env->product);
 }
 
 struct ggml_tensor *product_experts(const struct builder *b, struct ggml_tensor *w,
@@ -172,6 +189,19 @@ struct ggml_tensor *product_experts(const struct builder *b, struct ggml_tensor 
     if (!packed) return ggml_mul_mat_id(b->ctx, w, x, chosen);
     args[2] = order_by_expert(b, chosen, w->ne[2]);
     args[1] = quantised_pairs(b, x, args[2], chosen, packed->matrix.type);
-    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], chosen->ne[0], chosen->ne[1], 1, args, 4,
-                          multiply_experts, GGML_N_TASKS_MAX, b->env->product);
+    return product_node(b, args);
+}
+
+struct ggml_tensor *product_experts_gated(const struct builder *b, struct ggml_tensor *w,
+                                          struct ggml_tensor *gate, struct ggml_tensor *x,
+                                          struct ggml_tensor *chosen)
+{
+    const struct llm_packed *packed = llm_weight_packed(b->env->weights, w);
+    struct ggml_tensor *args[4] = {w, NULL, NULL, chosen};
+    if (!packed) return ggml_mul_mat_id(b->ctx, w, ggml_swiglu_split(b->ctx, gate, x), chosen);
+    assert(ggml_are_same_shape(gate, x) && ggml_are_same_stride(gate, x));
+    args[2] = order_by_expert(b, chosen, w->ne[2]);
+    struct ggml_tensor *columns[4] = {x, args[2], chosen, gate};
+    args[1] = quantise_node(b, columns, packed->matrix.type);
+    return product_node(b, args);
 }

@@ -6,16 +6,28 @@
 #define SWIGLU_OAI_LIMIT 7.0f          /* and the clamp of both halves */
 #define WEIGHT_SUM_MIN 6.103515625e-5f /* smallest normal half: keeps the division finite */
 
+/* The activated gate times up, for all activations but SiLU. */
 static struct ggml_tensor *activate(const struct builder *b, struct ggml_tensor *gate,
                                     struct ggml_tensor *up)
 {
-    switch (b->hp->arch->act) {
-    case LLM_ACT_GELU: return ggml_geglu_split(b->ctx, gate, up);
-    case LLM_ACT_SWIGLU_OAI:
-        return ggml_swiglu_oai(b->ctx, gate, up, SWIGLU_OAI_ALPHA, SWIGLU_OAI_LIMIT);
-    case LLM_ACT_SILU: break;
-    }
-    return ggml_swiglu_split(b->ctx, gate, up);
+    if (b->hp->arch->act == LLM_ACT_GELU) return ggml_geglu_split(b->ctx, gate, up);
+    return ggml_swiglu_oai(b->ctx, gate, up, SWIGLU_OAI_ALPHA, SWIGLU_OAI_LIMIT);
+}
+
+/* w times the activated gate times up. */
+static struct ggml_tensor *down(const struct builder *b, struct ggml_tensor *w,
+                                struct ggml_tensor *gate, struct ggml_tensor *up)
+{
+    return b->hp->arch->act == LLM_ACT_SILU ? product_gated(b, w, gate, up)
+                                            : product(b, w, activate(b, gate, up));
+}
+
+static struct ggml_tensor *down_experts(const struct builder *b, struct ggml_tensor *w,
+                                        struct ggml_tensor *gate, struct ggml_tensor *up,
+                                        struct ggml_tensor *chosen)
+{
+    return b->hp->arch->act == LLM_ACT_SILU ? product_experts_gated(b, w, gate, up, chosen)
+                                            : product_experts(b, w, activate(b, gate, up), chosen);
 }
 
 static struct ggml_tensor *build_dense(const struct builder *b, int32_t il, struct ggml_tensor *x)
@@ -24,8 +36,9 @@ static struct ggml_tensor *build_dense(const struct builder *b, int32_t il, stru
         linear(b, layer_weight(b, il, LLM_FFN_UP), x, layer_weight(b, il, LLM_FFN_UP_BIAS));
     struct ggml_tensor *gate =
         linear(b, layer_weight(b, il, LLM_FFN_GATE), x, layer_weight(b, il, LLM_FFN_GATE_BIAS));
-    return linear(b, layer_weight(b, il, LLM_FFN_DOWN), activate(b, gate, up),
-                  layer_weight(b, il, LLM_FFN_DOWN_BIAS));
+    struct ggml_tensor *bias = layer_weight(b, il, LLM_FFN_DOWN_BIAS);
+    struct ggml_tensor *y = down(b, layer_weight(b, il, LLM_FFN_DOWN), gate, up);
+    return bias ? ggml_add(b->ctx, y, bias) : y;
 }
 
 /* DeepSeek-V3's restriction to the best groups (arXiv:2412.19437, 2.1.2): a group's score is the
@@ -98,6 +111,7 @@ static struct ggml_tensor *build_experts(const struct builder *b, int32_t il, st
 {
     struct ggml_tensor *probs, *scores, *chosen, *weights, *up, *gate, *y;
     struct ggml_tensor *select_bias = layer_weight(b, il, LLM_ROUTER_SELECT_BIAS);
+    struct ggml_tensor *down_bias = layer_weight(b, il, LLM_EXPS_DOWN_BIAS);
     probs = router_probs(
         b, linear(b, layer_weight(b, il, LLM_ROUTER), x, layer_weight(b, il, LLM_ROUTER_BIAS)));
     scores = select_bias ? ggml_add(b->ctx, probs, select_bias) : probs;
@@ -109,8 +123,8 @@ static struct ggml_tensor *build_experts(const struct builder *b, int32_t il, st
                         layer_weight(b, il, LLM_EXPS_UP_BIAS));
     gate = linear_experts(b, layer_weight(b, il, LLM_EXPS_GATE), x, chosen,
                           layer_weight(b, il, LLM_EXPS_GATE_BIAS));
-    y = linear_experts(b, layer_weight(b, il, LLM_EXPS_DOWN), activate(b, gate, up), chosen,
-                       layer_weight(b, il, LLM_EXPS_DOWN_BIAS));
+    y = down_experts(b, layer_weight(b, il, LLM_EXPS_DOWN), gate, up, chosen);
+    if (down_bias) y = ggml_add_id(b->ctx, y, down_bias, chosen);
     return sum_experts(b, ggml_mul(b->ctx, y, weights)); /* [n_embd, n] */
 }
 
@@ -118,7 +132,7 @@ static struct ggml_tensor *build_shared(const struct builder *b, int32_t il, str
 {
     struct ggml_tensor *up = linear(b, layer_weight(b, il, LLM_SHEXP_UP), x, NULL);
     struct ggml_tensor *gate = linear(b, layer_weight(b, il, LLM_SHEXP_GATE), x, NULL);
-    return linear(b, layer_weight(b, il, LLM_SHEXP_DOWN), activate(b, gate, up), NULL);
+    return down(b, layer_weight(b, il, LLM_SHEXP_DOWN), gate, up);
 }
 
 struct ggml_tensor *build_ffn(const struct builder *b, int32_t il, struct ggml_tensor *x)

@@ -30,6 +30,14 @@ struct ggml_tensor *product(const struct builder *b, struct ggml_tensor *w, stru
 struct ggml_tensor *product_experts(const struct builder *b, struct ggml_tensor *w,
                                     struct ggml_tensor *x, struct ggml_tensor *chosen);
 
+/* w times x, each of whose elements is first multiplied by the SiLU of gate's (SwiGLU,
+ * arXiv:2002.05202): in one pass when w is packed. gate and x are of the same shape. */
+struct ggml_tensor *product_gated(const struct builder *b, struct ggml_tensor *w,
+                                  struct ggml_tensor *gate, struct ggml_tensor *x);
+struct ggml_tensor *product_experts_gated(const struct builder *b, struct ggml_tensor *w,
+                                          struct ggml_tensor *gate, struct ggml_tensor *x,
+                                          struct ggml_tensor *chosen);
+
 /* A constant that tells a node's function the type; and what a product's thread does at its end. */
 void *product_type(enum qmat_type type);
 void product_op_leave(struct llm_product_op *op, int n_threads);

@@ -30,8 +30,13 @@ static void quantise(struct ggml_tensor *dst, int ith, int nth, void *userdata)
 {
     const struct ggml_tensor *x = dst->src[0];
     const enum qmat_type *type = userdata;
-    struct qmat_columns columns = {*type,    x->ne[0], x->ne[1], x->data, x->nb[1] / sizeof(float),
-                                   dst->data};
+    struct qmat_columns columns = {.type = *type,
+                                   .k = x->ne[0],
+                                   .n = x->ne[1],
+                                   .x = x->data,
+                                   .x_stride = x->nb[1] / sizeof(float),
+                                   .out = dst->data,
+                                   .gate = dst->src[1] ? dst->src[1]->data : NULL};
     int64_t per_column = qmat_n_pieces(columns.k), n = per_column * columns.n;
     int64_t at = n * ith / nth, end = n * (ith + 1) / nth;
     while (at < end) {
@@ -78,14 +83,33 @@ static struct ggml_tensor *quantised(const struct builder *b, struct ggml_tensor
     return last->columns;
 }
 
+static struct ggml_tensor *product_of(const struct builder *b, struct ggml_tensor *w,
+                                      struct ggml_tensor *columns, int64_t n)
+{
+    struct ggml_tensor *args[2] = {w, columns};
+    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], n, 1, 1, args, 2, multiply,
+                          GGML_N_TASKS_MAX, b->env->product);
+}
+
 struct ggml_tensor *product(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x)
 {
     const struct llm_packed *packed = llm_weight_packed(b->env->weights, w);
-    struct ggml_tensor *args[2] = {w, NULL};
     if (!packed) return ggml_mul_mat(b->ctx, w, x);
-    args[1] = quantised(b, x, packed->matrix.type);
-    return ggml_custom_4d(b->ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, args, 2, multiply,
-                          GGML_N_TASKS_MAX, b->env->product);
+    return product_of(b, w, quantised(b, x, packed->matrix.type), x->ne[1]);
+}
+
+struct ggml_tensor *product_gated(const struct builder *b, struct ggml_tensor *w,
+                                  struct ggml_tensor *gate, struct ggml_tensor *x)
+{
+    const struct llm_packed *packed = llm_weight_packed(b->env->weights, w);
+    struct ggml_tensor *args[2] = {x, gate};
+    enum qmat_type type;
+    if (!packed) return product(b, w, ggml_swiglu_split(b->ctx, gate, x));
+    assert(ggml_are_same_shape(gate, x) && ggml_are_same_stride(gate, x));
+    type = packed->matrix.type;
+    x = ggml_custom_4d(b->ctx, GGML_TYPE_I8, (int64_t)qmat_columns_bytes(type, x->ne[0], x->ne[1]),
+                       1, 1, 1, args, 2, quantise, GGML_N_TASKS_MAX, product_type(type));
+    return product_of(b, w, x, args[0]->ne[1]);
 }
 
 struct ggml_tensor *linear(const struct builder *b, struct ggml_tensor *w, struct ggml_tensor *x,

@@ -57,6 +57,7 @@ static void commit(struct llm_engine *e, const struct llm_flight *f)
         s->n_flying++;
         s->turn = f->step;
     }
+    for (int32_t i = 0; i < e->n_flying; i++) llm_flight_at(e, i)->alone = false;
     e->n_flying++;
 }
 
@@ -67,6 +68,7 @@ sl_status llm_flight_begin(struct llm_engine *e, struct llm_flight *f,
     f->begin_ns = sl_now_ns();
     f->step = e->n_steps + 1;
     f->choices = NULL;
+    f->alone = e->n_flying == 0;
     sl_status status = compute(e, batch, &x, err);
     if (status != SL_OK) return status;
     f->compute_ns = sl_now_ns() - f->begin_ns;

@@ -87,6 +87,7 @@ struct flight_part {     /* a sequence in a flight */
 struct llm_flight {
     uint64_t step;
     bool home, decodes, prefills; /* it has come back; it has such tokens */
+    bool alone;                   /* no other was under way meanwhile */
     struct flight_part *parts;    /* [cap] */
     int32_t n_parts, cap;
     int32_t n_tokens, n_outputs, n_choices, n_hidden;

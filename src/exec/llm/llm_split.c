@@ -42,7 +42,7 @@ struct llm_split {
     /* measured */
     bool idle; /* what is delivered now came just now */
     double busy_ns, path_ns;
-    uint64_t n_hop_steps, n_hop_tokens, round_ns, wire_ns;
+    uint64_t n_hop_steps, n_hop_tokens, round_ns, wire_ns, n_alone_steps, alone_ns;
     struct engine_hop hops[ENGINE_STAGES_MAX];
 };
 
@@ -287,6 +287,8 @@ static void measure(struct llm_split *sp, const struct llm_flight *f,
     sp->n_hop_tokens += (uint64_t)f->n_tokens;
     sp->round_ns += round;
     sp->wire_ns += wire;
+    sp->n_alone_steps += f->alone;
+    sp->alone_ns += f->alone ? wire : 0;
     sp->busy_ns = smooth(sp->busy_ns, busy, SMOOTHING);
     sp->path_ns = smooth(sp->path_ns, path, path > sp->path_ns ? SMOOTHING_UP : SMOOTHING);
 }
@@ -367,5 +369,7 @@ void llm_split_stats(const struct llm_engine *e, struct engine_stats *out)
     out->n_hop_tokens = sp->n_hop_tokens;
     out->round_ns = sp->round_ns;
     out->wire_ns = sp->wire_ns;
+    out->n_alone_steps = sp->n_alone_steps;
+    out->alone_ns = sp->alone_ns;
     memcpy(out->hops, sp->hops, sizeof out->hops);
 }

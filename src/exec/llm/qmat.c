@@ -13,10 +13,18 @@ int qmat_kernels(const struct qmat_kernel *out[QMAT_KERNELS_MAX])
     int n = 0;
 #if defined(__x86_64__)
     bool fma = sl_cpu_has(SL_CPU_AVX2) && sl_cpu_has(SL_CPU_FMA) && sl_cpu_has(SL_CPU_F16C);
-    if (fma && sl_cpu_has(SL_CPU_AVX512) && sl_cpu_has(SL_CPU_AVX512_VNNI))
-        out[n++] = &qmat_avx512vnni;
+    bool wide = fma && sl_cpu_has(SL_CPU_AVX512) && sl_cpu_has(SL_CPU_AVX512_VNNI);
+    if (wide && !qmat_amx_problem()) out[n++] = &qmat_amx;
+    if (wide) out[n++] = &qmat_avx512vnni;
     if (fma && sl_cpu_has(SL_CPU_AVX_VNNI)) out[n++] = &qmat_avxvnni;
     if (fma) out[n++] = &qmat_avx2;
+#elif defined(__aarch64__)
+    bool dotprod = sl_cpu_has(SL_CPU_DOTPROD), sve = sl_cpu_has(SL_CPU_SVE);
+    bool sve_is_wide = sl_cpu_sve_bytes() > 16; /* else SDOT does it with fewer instructions */
+    if (dotprod && sl_cpu_has(SL_CPU_I8MM)) out[n++] = &qmat_i8mm;
+    if (sve && sve_is_wide) out[n++] = &qmat_sve;
+    if (dotprod) out[n++] = &qmat_dotprod;
+    if (sve && !sve_is_wide) out[n++] = &qmat_sve;
 #endif
     out[n++] = &qmat_generic;
     return n;

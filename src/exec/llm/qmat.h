@@ -36,7 +36,8 @@ struct qmat_columns { /* columns on their way to be quantised for matrices of `t
     int64_t k, n;
     const float *x; /* [n, k] f32, columns x_stride floats apart */
     size_t x_stride;
-    char *out; /* qmat_columns_bytes() */
+    char *out;         /* qmat_columns_bytes() */
+    const float *gate; /* as x, which its SiLU is multiplied with before; NULL: there is none */
 };
 
 /* One build of the kernels. */
@@ -52,7 +53,9 @@ struct qmat_kernel {
 /* Plain C, any processor: what the others are tested against. */
 extern const struct qmat_kernel qmat_generic;
 /* x86: to be called only where the processor has the instructions. */
-extern const struct qmat_kernel qmat_avx2, qmat_avxvnni, qmat_avx512vnni;
+extern const struct qmat_kernel qmat_avx2, qmat_avxvnni, qmat_avx512vnni, qmat_amx;
+/* AArch64: likewise. */
+extern const struct qmat_kernel qmat_dotprod, qmat_i8mm, qmat_sve;
 
 /* Kernels that this processor can run, fastest first, generic last. Returns how many. */
 #define QMAT_KERNELS_MAX 8
@@ -61,6 +64,13 @@ int qmat_kernels(const struct qmat_kernel *out[QMAT_KERNELS_MAX]);
 /* The fastest one, or what STARLANE_KERNELS names. NULL: ggml's own products are to be used,
  * because the variable is "off" or this processor has nothing better than plain C. */
 const struct qmat_kernel *qmat_kernel_chosen(void);
+
+/* Do two kernels give the same bits for a small product of every type? */
+bool qmat_kernels_agree(const struct qmat_kernel *a, const struct qmat_kernel *b);
+
+/* Why AMX is not among qmat_kernels(), to follow its name: "dies". NULL: it is. Tried once, in a
+ * child process. */
+const char *qmat_amx_problem(void);
 
 /* The kernels' type for a GGUF tensor type. False: there is none. */
 bool qmat_type_from_gguf(uint32_t gguf_type, enum qmat_type *out);

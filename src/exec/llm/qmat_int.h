@@ -26,7 +26,7 @@
  *
  * start is what the integer sums of a block begin with: minus the sum of its elements times what
  * was added to the weights. sums holds pairs (0, 2), (1, 3), (4, 6), (5, 7): so the packed minima
- * come apart with a mask. */
+ * come apart with a mask. i8mm's q is [32 pairs of words][C][8]. */
 #pragma once
 #include "exec/llm/qmat.h"
 

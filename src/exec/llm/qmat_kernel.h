@@ -1,7 +1,11 @@
 /* qmat_kernel.h: the body of the kernels qmat_*, compiled once per instruction set by the files
  * that include it after defining KERNEL (the name), LANES (rows per vector), GROUPS (groups of 16
  * rows at once), Q8_BIAS (what its dot product wants added to q8_0's numbers), LIMIT_* (how many
- * words a part may sum up), the vector types and the operations on them.
+ * words a part may sum up), the vector types and the operations on them. What it may bring besides:
+ * OWN_TILE_DOT or OWN_STEP_COLUMNS (that function stands behind the inclusion), group_finish (what
+ * is done to a step's weights last), COLUMN_RUN (bytes of a column that stand together), and
+ * pairs_total with the type pairs_sum. Without KERNEL, quantise and product are for the file
+ * itself.
  *
  * Rows are worked through in pieces of GROUPS * 16, each in steps of 256 elements: the step's
  * weights are spread out to bytes and their scales to floats, which stay in the first-level cache,
@@ -21,7 +25,22 @@
 #define MID2 0x30303030u
 #define EVEN_BYTES 0x00ff00ffu
 #define MAGNITUDE_MIN 1e-30f /* below it is zero: 127 / x must be finite */
-#define PREFETCH_BYTES 4096
+#define EXP_MAX 87.0f        /* e^x and e^-x are normal floats */
+#define LOG2_E 1.44269504f
+#define LN2_HIGH 0.693359375f /* few bits: times any exponent it is exact */
+#define LN2_LOW -2.12194440e-4f
+#define PREFETCH_BYTES 4096 /* of a group's numbers: more than a core has under way */
+
+#ifndef COLUMN_RUN
+#define COLUMN_RUN 4
+#endif
+#ifndef group_finish
+#define group_finish(type, n_blocks, g) ((void)0)
+#endif
+#ifndef pairs_total
+#define pairs_total(sum) (sum)
+typedef ivec pairs_sum;
+#endif
 
 struct group { /* 16 rows of a step */
     _Alignas(64) uint8_t spread[STEP_WORDS][QMAT_ROWS][4];
@@ -121,7 +140,24 @@ INLINE void spread_q6(const uint8_t *in, const uint8_t *high, uint8_t *out)
 
 INLINE void prefetch(const uint8_t *from, int n)
 {
-    for (int i = 0; i < n; i += 64) __builtin_prefetch(from + PREFETCH_BYTES + i);
+    for (int i = 0; i < n; i += 64) __builtin_prefetch(from + i);
+}
+
+/* Fetches what step `at` of a group needs some steps later: with few columns the time goes into
+ * waiting for memory. After the last step come the first ones of the piece that follows. */
+INLINE void prefetch_later(enum qmat_type type, const uint8_t *group, int64_t n_blocks, int64_t at)
+{
+    const struct qmat_layout *l = &qmat_layouts[type];
+    const int per_step = STEP / l->block, bytes = per_step * l->number_bytes * QMAT_ROWS;
+    int64_t n_steps = (n_blocks + per_step - 1) / per_step;
+    at += PREFETCH_BYTES / bytes > 0 ? PREFETCH_BYTES / bytes : 1;
+    if (at >= n_steps) {
+        at -= n_steps;
+        group += GROUPS * qmat_group_bytes(type, n_blocks * l->block);
+    }
+    prefetch(group + at * bytes, bytes);
+    prefetch(group + n_blocks * l->number_bytes * QMAT_ROWS + at * per_step * l->scale_bytes,
+             per_step * l->scale_bytes);
 }
 
 INLINE void small_scales(const uint8_t *halves, int n_blocks, struct group *g)
@@ -171,7 +207,6 @@ INLINE void group_unpack(enum qmat_type type, const uint8_t *numbers, const uint
     const uint8_t *q = numbers + block * l->number_bytes * QMAT_ROWS;
     scales += block * l->scale_bytes;
     g->q = g->spread[0][0];
-    prefetch(q, n_blocks * l->number_bytes * QMAT_ROWS);
     if (type == QMAT_Q8_0) g->q = q;
     if (type == QMAT_Q4_0) {
         for (int b = 0; b < n_blocks; b++) spread_halves(q + 256 * b, g->spread[8 * b][0], 256);
@@ -188,9 +223,19 @@ INLINE void group_unpack(enum qmat_type type, const uint8_t *numbers, const uint
         k_scales(scales, g);
     else
         small_scales(scales, n_blocks, g);
+    group_finish(type, n_blocks, g);
 }
 
+#ifdef OWN_STEP_COLUMNS
+INLINE void step_columns(enum qmat_type type, int n_blocks, int n_vecs, const struct group *groups,
+                         const char *x, int64_t n_cols, float *acc);
+#else
+
 /* sums[v][c] += n words of vectors v by columns c. */
+#ifdef OWN_TILE_DOT
+INLINE void tile_dot(int bits, int n, struct extent e, const uint8_t *const *w, const char *x,
+                     ivec sums[TILE_VECS][PANEL]);
+#else
 INLINE void tile_dot(int bits, int n, struct extent e, const uint8_t *const *w, const char *x,
                      ivec sums[TILE_VECS][PANEL])
 {
@@ -212,6 +257,7 @@ INLINE void tile_dot(int bits, int n, struct extent e, const uint8_t *const *w, 
             for (int c = 0; c < e.cols; c++) sums[v][c] = part_end(sums[v][c], part[v][c]);
     }
 }
+#endif
 
 struct tile { /* where V vectors of rows meet C columns */
     const struct group *groups;
@@ -273,12 +319,12 @@ INLINE void tile_mins(struct extent e, const struct tile *t, fvec sum[TILE_VECS]
         const struct group *g = tile_group(t, v);
         int row = tile_row(t, v);
         for (int c = 0; c < e.cols; c++) {
-            ivec m = {0};
+            pairs_sum m = {0};
             for (int j = 0; j < 4; j++)
                 m = pairs_dot(m, (ivec)uvec_load(&g->mins[j][row]),
                               ivec_all(word_at(t->x + LARGE_SUMS * e.cols + 4 * (j * e.cols + c))));
-            sum[v][c] =
-                fvec_fma(-__builtin_convertvector(m, fvec), fvec_load(g->dmin + row), sum[v][c]);
+            sum[v][c] = fvec_fma(-__builtin_convertvector(pairs_total(m), fvec),
+                                 fvec_load(g->dmin + row), sum[v][c]);
         }
     }
 }
@@ -351,6 +397,7 @@ INLINE void step_columns(enum qmat_type type, int n_blocks, int n_vecs, const st
         }
     }
 }
+#endif
 
 INLINE float *result_at(const struct qmat_product *p, int64_t col, int64_t row)
 {
@@ -381,13 +428,16 @@ INLINE void piece(enum qmat_type type, const struct qmat_product *p, int64_t col
     int per_step = STEP / l->block, n_groups = (int)((n_rows + QMAT_ROWS - 1) / QMAT_ROWS);
     _Alignas(64) float acc[QMAT_COLS_MAX * PIECE_ROWS];
     struct group groups[GROUPS];
-    memset(acc, 0, (size_t)n_cols * PIECE_ROWS * sizeof *acc);
-    for (int64_t c = 0; c < n_cols; c++) __builtin_prefetch(result_at(p, col + c, row), 1);
+    for (int64_t c = 0; c < n_cols; c++) {
+        memset(acc + c * PIECE_ROWS, 0, PIECE_ROWS * sizeof *acc);
+        __builtin_prefetch(result_at(p, col + c, row), 1);
+    }
     for (int64_t s = 0; s < n_steps; s++) {
         int64_t left = n_blocks - s * per_step;
         int n = left < per_step ? (int)left : per_step;
         for (int g = 0; g < n_groups; g++) {
             const uint8_t *numbers = packed + (size_t)g * group_bytes;
+            prefetch_later(type, numbers, n_blocks, s);
             group_unpack(type, numbers, numbers + n_blocks * l->number_bytes * QMAT_ROWS, s, n,
                          &groups[g]);
         }
@@ -458,6 +508,13 @@ static void put_words(const struct column *c, int array, int n, const void *word
     for (int i = 0; i < n; i++) memcpy(out + 4 * i * c->width, (const char *)words + 4 * i, 4);
 }
 
+/* A step's numbers, by runs. */
+static void put_numbers(const struct column *c, const int8_t *q)
+{
+    char *out = c->record + COLUMN_RUN * c->at;
+    for (int i = 0; i < STEP; i += COLUMN_RUN) memcpy(out + i * c->width, q + i, COLUMN_RUN);
+}
+
 static int32_t sum4(const int32_t *sums)
 {
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
@@ -472,7 +529,7 @@ static void quantise_small(const struct column *c, const float *x, int n, int32_
     word_sums(q, sums);
     for (int b = 0; b < STEP / 32; b++)
         start[b] = -bias * (sum4(sums + 8 * b) + sum4(sums + 8 * b + 4));
-    put_words(c, 0, STEP_WORDS, q);
+    put_numbers(c, q);
     put_words(c, SMALL_START, STEP / 32, start);
     put_words(c, SMALL_SCALE, STEP / 32, scale);
 }
@@ -491,29 +548,66 @@ static void quantise_large(const struct column *c, const float *x)
         pairs[i][0] = halves[first[i]];
         pairs[i][1] = halves[first[i] + 2];
     }
-    put_words(c, 0, STEP_WORDS, q);
+    put_numbers(c, q);
     put_words(c, LARGE_START, 16, start);
     put_words(c, LARGE_SUMS, 4, pairs);
     put_words(c, LARGE_SCALE, 1, &scale);
 }
 
+/* x, or the limit of its sign where it is beyond. */
+INLINE fvec fvec_limited(fvec x, float limit)
+{
+    ivec above = (ivec)(x > fvec_all(limit)), below = (ivec)(x < fvec_all(-limit));
+    return (fvec)(((ivec)x & ~(above | below)) | ((ivec)fvec_all(limit) & above) |
+                  ((ivec)fvec_all(-limit) & below));
+}
+
+/* e^x within 2 units in the last place, |x| <= EXP_MAX: a power of two times the Taylor series of
+ * the rest, which is at most ln(2) / 2. */
+INLINE fvec fvec_exp(fvec x)
+{
+    static const float inverse[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1}; /* factorials */
+    ivec n = ivec_rounded(x * LOG2_E);
+    fvec turns = __builtin_convertvector(n, fvec), sum = fvec_all(1.0f / 720);
+    x = fvec_fma(turns, fvec_all(-LN2_HIGH), x);
+    x = fvec_fma(turns, fvec_all(-LN2_LOW), x);
+    for (int i = 0; i < 6; i++) sum = fvec_fma(sum, x, fvec_all(inverse[i]));
+    return sum * (fvec)((n + 127) << 23);
+}
+
+/* n products of x and SiLU(gate) = gate / (1 + e^-gate). */
+static void gated(const float *gate, const float *x, int n, float *out)
+{
+    for (int i = 0; i < n; i += LANES) {
+        fvec g = fvec_load(gate + i);
+        fvec_store(out + i, fvec_load(x + i) * g / (1 + fvec_exp(fvec_limited(-g, EXP_MAX))));
+    }
+}
+
 static void quantise(const struct qmat_columns *cols, int64_t col, int64_t first, int64_t last)
 {
     const struct qmat_layout *l = &qmat_layouts[cols->type];
+    float values[STEP];
     int64_t panel = col / PANEL * PANEL;
     struct column c = {.width = qmat_panel(cols->n, panel)};
     if (c.width == 2 && col - panel == 2) panel += 2, c.width = 1;
     c.at = (int)(col - panel);
     for (int64_t s = first; s < last; s++) {
-        const float *x = cols->x + (size_t)col * cols->x_stride + s * STEP;
-        int64_t left = cols->k - s * STEP;
+        size_t at = (size_t)col * cols->x_stride + (size_t)s * STEP;
+        int n = cols->k - s * STEP < STEP ? (int)(cols->k - s * STEP) : STEP;
+        const float *x = cols->x + at;
+        if (cols->gate) {
+            gated(cols->gate + at, x, n, values);
+            x = values;
+        }
         c.record = cols->out + (s * cols->n + panel) * l->record;
         if (l->block == STEP)
             quantise_large(&c, x);
         else
-            quantise_small(&c, x, left < STEP ? (int)left : STEP,
-                           cols->type == QMAT_Q4_0 ? 8 : Q8_BIAS);
+            quantise_small(&c, x, n, cols->type == QMAT_Q4_0 ? 8 : Q8_BIAS);
     }
 }
 
+#ifdef KERNEL
 const struct qmat_kernel KERNEL = {KERNEL_NAME, quantise, product};
+#endif
