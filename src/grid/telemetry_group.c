@@ -211,5 +211,7 @@ bool telemetry_groups_memory(const struct telemetry_groups *groups, char *text, 
         if (!telemetry_known(*total) || (double)max < *total) *total = (double)max;
         if (!telemetry_known(*available) || (double)left < *available) *available = (double)left;
     }
+    /* A group may allow more than the machine has. */
+    if (limited && *available > *total) *available = *total;
     return limited;
 }

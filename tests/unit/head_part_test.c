@@ -76,10 +76,26 @@ static int teardown(void **state)
     return temp_dir_teardown(state);
 }
 
+static struct grid_source holder(void)
+{
+    const struct stage_member *member = &b.f.grid.members[HOLDER];
+    return (struct grid_source){member->who.id, member->address};
+}
+
+/* With what lets the follower know whom to ask. */
+static void pin(const struct grid_split *split)
+{
+    const struct grid_source source = holder();
+    struct grid_sources sources;
+    struct sl_err err = SL_ERR_INIT;
+    grid_sources_set(&sources, &source, 1);
+    if (node_pin_split(head_node(), SPLIT_MODEL, split, &sources, &err) != SL_OK)
+        fail_msg("%s", err.text);
+}
+
 static void fetch(const struct grid_split *split, const char *digest)
 {
-    const struct stage_member *holder = &b.f.grid.members[HOLDER];
-    const struct grid_source source = {holder->who.id, holder->address};
+    const struct grid_source source = holder();
     const struct grid_control control = {.kind = GRID_CONTROL_LOAD,
                                          .model = SPLIT_MODEL,
                                          .digest = digest,
@@ -111,7 +127,7 @@ static void test_answers_as_the_whole(void **state)
     fetch(split, b.digest);
     assert_string_equal(b.message, "");
     assert_true(node_has_part(head_node(), SPLIT_MODEL, split));
-    split_pin(&b.f, split);
+    pin(split);
     split_wait_ready(&b.f);
     answer(&b.f.machines[HEAD], parts);
     answer(&b.f.machines[HOLDER], whole);
@@ -160,7 +176,7 @@ static void test_is_released_with_its_split(void **state)
     (void)state;
     fetch(split_over(&b.f, 2, BORDERS), b.digest);
     fetch(split_over(&b.f, 2, other), b.digest); /* in place of the first */
-    split_pin(&b.f, split_over(&b.f, 2, other));
+    pin(split_over(&b.f, 2, other));
     split_wait_ready(&b.f);
     assert_int_equal(store_sweep(b.f.machines[HEAD].store, &freed, &err), SL_OK);
     assert_int_equal(freed, 0);
