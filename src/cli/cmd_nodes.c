@@ -119,14 +119,21 @@ static void accelerator_cell(struct table *table, const struct sl_json_value *te
 
 struct work {
     char names[256];
+    size_t n_names, n_text;
     int running, waiting;
     double tokens_per_s;
 };
 
-static void sum_work(const struct sl_json_value *models, struct work *work)
+/* Of a model, with what there is to say of it; those beyond NAMES_SHOWN are only counted. */
+static void add_name(struct work *work, const char *name, const char *suffix)
 {
-    size_t n = 0, n_shown = 0, n_more = 0;
-    *work = (struct work){.names = "-"};
+    if (work->n_names++ >= NAMES_SHOWN) return;
+    work->n_text += (size_t)snprintf(work->names + work->n_text, sizeof work->names - work->n_text,
+                                     "%s%.48s%s", work->n_text ? ", " : "", name, suffix);
+}
+
+static void sum_models(const struct sl_json_value *models, struct work *work)
+{
     for (size_t i = 0; i < sl_json_size(models); i++) {
         const struct sl_json_value *model = sl_json_at(models, i);
         const char *state = text_of(model, "state");
@@ -134,14 +141,31 @@ static void sum_work(const struct sl_json_value *models, struct work *work)
         work->waiting += (int)sl_json_to_int(sl_json_get(model, "waiting"), 0);
         work->tokens_per_s += sl_json_to_num(sl_json_get(model, "tokens_per_s"), 0);
         if (strcmp(state, "unloaded") == 0) continue;
-        if (n_shown++ >= NAMES_SHOWN) {
-            n_more++;
-            continue;
-        }
-        n += (size_t)snprintf(work->names + n, sizeof work->names - n, "%s%.48s%s", n ? ", " : "",
-                              text_of(model, "name"), strcmp(state, "ready") ? " (loading)" : "");
+        add_name(work, text_of(model, "name"), strcmp(state, "ready") ? " (loading)" : "");
     }
-    if (n_more) snprintf(work->names + n, sizeof work->names - n, " and %zu more", n_more);
+}
+
+/* Layers that it computes in other members' chains. */
+static void sum_stages(const struct sl_json_value *stages, struct work *work)
+{
+    for (size_t i = 0; i < sl_json_size(stages); i++) {
+        const struct sl_json_value *stage = sl_json_at(stages, i);
+        int first = (int)sl_json_to_int(sl_json_get(stage, "first"), 0);
+        int last = (int)sl_json_to_int(sl_json_get(stage, "last"), 0);
+        char layers[32];
+        snprintf(layers, sizeof layers, " (%d-%d)", first, last - 1);
+        add_name(work, text_of(stage, "model"), layers);
+    }
+}
+
+static void sum_work(const struct sl_json_value *node, struct work *work)
+{
+    *work = (struct work){.names = "-"};
+    sum_models(sl_json_get(node, "models"), work);
+    sum_stages(sl_json_get(node, "stages"), work);
+    if (work->n_names > NAMES_SHOWN)
+        snprintf(work->names + work->n_text, sizeof work->names - work->n_text, " and %zu more",
+                 work->n_names - NAMES_SHOWN);
 }
 
 static void seen_cell(struct table *table, const struct sl_json_value *node)
@@ -191,7 +215,7 @@ static void node_row(struct table *table, const struct sl_json_value *node)
 {
     const struct sl_json_value *telemetry = is_here(node) ? sl_json_get(node, "telemetry") : NULL;
     struct work work;
-    sum_work(is_here(node) ? sl_json_get(node, "models") : NULL, &work);
+    sum_work(is_here(node) ? node : NULL, &work);
     table_cell(table, "%s%s", text_of(node, "name"),
                sl_json_to_bool(sl_json_get(node, "self"), false) ? " *" : "");
     table_cell(table, "%s", text_of(node, "id"));

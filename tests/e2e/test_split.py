@@ -126,6 +126,8 @@ def test_who_runs_what_is_told(three):
         (stage,) = node_of(gateway, node)["stages"]
         assert stage["model"].split(":")[0] == MODEL and stage["head"] in (head.id, head.name)
         assert (stage["first"], stage["last"]) == (first, last)
+        shown = gateway.starlane.text("nodes", "--server", gateway.url)
+        assert f"{stage['model']} ({first}-{last - 1})" in shown
 
 
 def test_strangers_cannot_open_a_stage(three):
