@@ -123,6 +123,7 @@ def test_who_runs_what_is_told(three):
     ranges = [(first, last) for _, first, last in chain(gateway)]
     assert ranges[0][0] == 0 and ranges[-1][1] == 5
     for node, (first, last) in zip(followers, ranges[1:]):
+        wait_for(lambda node=node: node_of(gateway, node)["stages"], f"{node.name}'s report")
         (stage,) = node_of(gateway, node)["stages"]
         assert stage["model"].split(":")[0] == MODEL and stage["head"] in (head.id, head.name)
         assert (stage["first"], stage["last"]) == (first, last)
