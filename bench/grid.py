@@ -54,6 +54,8 @@ WEIGHT_V1, WEIGHT_V2 = 262144, 10000
 """The most that the kernel takes: a node of 5 % of a core gets its 5 % on a busy machine, too."""
 SETTLE_S = 3
 """After a gateway's start: reports have come, round trips are known."""
+CALIBRATION_S = 300
+"""Five seconds of work on a twentieth of a core take 100, and a busy machine takes longer."""
 
 
 def laboratory(args):
@@ -101,7 +103,16 @@ class Bench:
         for name in self.nodes:
             self.grid.join(name, token, "--memory", "200M", *options)
         self.grid.wait_alive(self.nodes)
+        self.wait_calibrated()
         self.load_everywhere()
+
+    def wait_calibrated(self):
+        """A node measures itself some time after its first start, and for a twentieth of a core that is minutes: its
+        profile would be that of a machine with something else to do."""
+        def is_done():
+            nodes = self.grid.nodes()
+            return all(nodes[name].get("speed") for name in self.nodes)
+        self.grid.wait(is_done, "the nodes' calibration", seconds=CALIBRATION_S)
 
     def load_everywhere(self):
         """More nodes load a model while it is asked for."""

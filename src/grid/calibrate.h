@@ -57,7 +57,7 @@ SL_CHECK sl_status calibration_measure(const struct calibration_key *key, const 
  * executable. UNAVAILABLE: the child died, or took longer than CALIBRATION_TIMEOUT_MS. */
 SL_CHECK sl_status calibration_run(const char *program, const char *home, int32_t n_threads,
                                    struct calibration *out, struct sl_err *err);
-#define CALIBRATION_TIMEOUT_MS 120000 /* three seconds of work, on a twentieth of a slow CPU */
+#define CALIBRATION_TIMEOUT_MS 240000 /* five seconds of work, on a twentieth of a slow CPU */
 
 /* JSON of a calibration, and back. CORRUPT names the member. */
 void calibration_put(struct sl_json *json, const struct calibration *calibration);
