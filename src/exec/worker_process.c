@@ -1,18 +1,15 @@
 #include "exec/worker_process.h"
 #include "base/mem.h"
+#include "base/spawn.h"
 #include "exec/worker_child.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 struct ends { /* of the child's, while it is started */
     int socket, stderr_fd;
@@ -42,51 +39,17 @@ static sl_status open_ends(struct worker_process *process, struct ends *child, s
 }
 
 /* stderr first: should its descriptor be WORKER_FD, the socket may then take that place. */
-static int add_actions(posix_spawn_file_actions_t *actions, const struct ends *child)
-{
-    int error = posix_spawn_file_actions_adddup2(actions, child->stderr_fd, STDERR_FILENO);
-    if (!error) error = posix_spawn_file_actions_adddup2(actions, STDERR_FILENO, STDOUT_FILENO);
-    if (!error) error = posix_spawn_file_actions_adddup2(actions, child->socket, WORKER_FD);
-    if (!error)
-        error = posix_spawn_file_actions_adddup2(actions, child->share_fds[0], WORKER_SHARE_FD);
-    if (!error)
-        error = posix_spawn_file_actions_adddup2(actions, child->share_fds[1], WORKER_SHARE_FD + 1);
-    if (!error)
-        error = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    return error;
-}
-
-/* Signals as in a fresh process, and a group of its own: Ctrl-C is the agent's to act on. */
-static int set_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t all, none;
-    sigfillset(&all);
-    sigemptyset(&none);
-    posix_spawnattr_setsigdefault(attributes, &all);
-    posix_spawnattr_setsigmask(attributes, &none);
-    posix_spawnattr_setpgroup(attributes, 0);
-    return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-                                                    POSIX_SPAWN_SETPGROUP);
-}
-
 static int spawn(const char *exe, const char *title, const struct ends *child, int *out_pid)
 {
+    const struct sl_spawn_file files[] = {{child->stderr_fd, STDERR_FILENO},
+                                          {STDERR_FILENO, STDOUT_FILENO},
+                                          {child->socket, WORKER_FD},
+                                          {child->share_fds[0], WORKER_SHARE_FD},
+                                          {child->share_fds[1], WORKER_SHARE_FD + 1}};
     char name[] = "starlane", verb[] = "worker", *copy = sl_strdup(title);
     char *const argv[] = {name, verb, copy, NULL};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
     if (!copy) return ENOMEM;
-    int error = posix_spawn_file_actions_init(&actions);
-    if (!error) {
-        error = posix_spawnattr_init(&attributes);
-        if (!error) {
-            error = add_actions(&actions, child);
-            if (!error) error = set_attributes(&attributes);
-            if (!error) error = posix_spawn(out_pid, exe, &actions, &attributes, argv, environ);
-            posix_spawnattr_destroy(&attributes);
-        }
-        posix_spawn_file_actions_destroy(&actions);
-    }
+    int error = sl_spawn(exe, argv, files, sizeof files / sizeof *files, out_pid);
     sl_free(copy);
     return error;
 }
@@ -102,8 +65,7 @@ sl_status worker_process_start(struct worker_process *process, const char *exe, 
 {
     struct ends child = {-1, -1, share_fds};
     worker_process_init(process);
-    if (!exe) exe = getenv("STARLANE_BIN");
-    if (!exe || !*exe) exe = "/proc/self/exe";
+    exe = sl_spawn_self(exe);
     sl_status status = open_ends(process, &child, err);
     if (status == SL_OK) {
         int error = spawn(exe, title, &child, &process->pid);

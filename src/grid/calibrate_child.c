@@ -1,59 +1,19 @@
 #include "base/clock.h"
 #include "base/json_read.h"
+#include "base/spawn.h"
 #include "grid/calibrate_int.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define READ_BYTES 4096
 #define MS INT64_C(1000000)
-
-extern char **environ;
-
-/* Signals as in a fresh process, and a group of its own: Ctrl-C is the parent's to act on. */
-static int set_attributes(posix_spawnattr_t *attributes)
-{
-    sigset_t all, none;
-    sigfillset(&all);
-    sigemptyset(&none);
-    posix_spawnattr_setsigdefault(attributes, &all);
-    posix_spawnattr_setsigmask(attributes, &none);
-    posix_spawnattr_setpgroup(attributes, 0);
-    return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-                                                    POSIX_SPAWN_SETPGROUP);
-}
-
-static int set_files(posix_spawn_file_actions_t *actions, int to)
-{
-    int error = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (!error) error = posix_spawn_file_actions_adddup2(actions, to, STDOUT_FILENO);
-    return error ? error : posix_spawn_file_actions_adddup2(actions, to, STDERR_FILENO);
-}
-
-static int spawn(const char *program, char *const *argv, int to, pid_t *out_pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int error = posix_spawn_file_actions_init(&actions);
-    if (error) return error;
-    error = posix_spawnattr_init(&attributes);
-    if (!error) {
-        error = set_files(&actions, to);
-        if (!error) error = set_attributes(&attributes);
-        if (!error) error = posix_spawn(out_pid, program, &actions, &attributes, argv, environ);
-        posix_spawnattr_destroy(&attributes);
-    }
-    posix_spawn_file_actions_destroy(&actions);
-    return error;
-}
 
 sl_status calibrate_child_start(const char *program, const char *home, int32_t n_threads,
                                 bool background, struct calibrate_child *out, struct sl_err *err)
@@ -67,10 +27,10 @@ sl_status calibrate_child_start(const char *program, const char *home, int32_t n
     snprintf(threads, sizeof threads, "--threads=%d", n_threads);
     if (snprintf(folder, sizeof folder, "--home=%s", home) >= (int)sizeof folder)
         return sl_err_set(err, SL_LIMIT, "%.80s...: too long", home);
-    if (!program) program = getenv("STARLANE_BIN");
-    if (!program || !*program) program = "/proc/self/exe";
+    program = sl_spawn_self(program);
     if (pipe2(ends, O_CLOEXEC) != 0) return sl_err_errno(err, errno, "pipe");
-    int error = spawn(program, argv, ends[1], &out->pid);
+    const struct sl_spawn_file files[] = {{ends[1], STDOUT_FILENO}, {ends[1], STDERR_FILENO}};
+    int error = sl_spawn(program, argv, files, sizeof files / sizeof *files, &out->pid);
     close(ends[1]);
     out->fd = ends[0];
     if (!error && fcntl(out->fd, F_SETFL, O_NONBLOCK) == 0) return SL_OK;
