@@ -1,7 +1,13 @@
 #include "exec/llm/attn.h"
 #include "base/cpu.h"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 
 typedef void (*attn_unit_fn)(const struct attn_call *call, int32_t unit, void *scratch);
+
+static pthread_once_t choose_once = PTHREAD_ONCE_INIT;
+static attn_unit_fn chosen;
 
 static int32_t heads_per_unit(const struct attn_shape *s)
 {
@@ -29,17 +35,24 @@ size_t attn_scratch_bytes(const struct attn_shape *s)
     return (floats * sizeof(float) + 4 * 64 + 63) / 64 * 64; /* each part starts on a cache line */
 }
 
-static attn_unit_fn pick(void)
+/* What STARLANE_KERNELS names (qmat.h) holds for attention too, so that a class of processors can
+ * be measured on a better one. */
+static void choose(void)
 {
+    const char *kernels = getenv("STARLANE_KERNELS");
+    chosen = attn_unit_generic;
+    if (!kernels) kernels = "";
+    if (!strcmp(kernels, "generic")) return;
 #if defined(__x86_64__)
-    if (sl_cpu_has(SL_CPU_AVX512)) return attn_unit_avx512;
+    bool narrow = !strcmp(kernels, "avx2") || !strcmp(kernels, "avxvnni");
     if (sl_cpu_has(SL_CPU_AVX2) && sl_cpu_has(SL_CPU_FMA) && sl_cpu_has(SL_CPU_F16C))
-        return attn_unit_avx2;
+        chosen = attn_unit_avx2;
+    if (sl_cpu_has(SL_CPU_AVX512) && !narrow) chosen = attn_unit_avx512;
 #endif
-    return attn_unit_generic;
 }
 
 void attn_unit(const struct attn_call *call, int32_t unit, void *scratch)
 {
-    pick()(call, unit, scratch);
+    pthread_once(&choose_once, choose);
+    chosen(call, unit, scratch);
 }

@@ -172,6 +172,7 @@ static inline void vec_sum4(const vec v[4], float out[4])
         } \
     }
 ATTN_DOT(4)
+ATTN_DOT(2)
 ATTN_DOT(1)
 
 struct rows { /* a unit's rows and its scratch */
@@ -248,33 +249,44 @@ static void tile_load(const struct rows *u, int32_t from, int32_t to)
 static void tile_scores(const struct rows *u, int32_t from, int32_t to)
 {
     int32_t n = u->call->shape->head_k, c0 = from / 4 * 4, r = 0;
-    for (; r + 4 <= u->n; r += 4) {
-        const float *q[4] = {row_query(u, r), row_query(u, r + 1), row_query(u, r + 2),
-                             row_query(u, r + 3)};
-        for (int32_t c = c0; c < to; c += 4)
-            dot_4x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + (size_t)r * ATTN_TILE + c);
+#define SCORES(R) \
+    for (; r + R <= u->n; r += R) { \
+        const float *q[R]; \
+        for (int i = 0; i < R; i++) q[i] = row_query(u, r + i); \
+        for (int32_t c = c0; c < to; c += 4) \
+            dot_##R##x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + r * ATTN_TILE + c); \
     }
-    for (; r < u->n; r++) {
-        const float *q[1] = {row_query(u, r)};
-        for (int32_t c = c0; c < to; c += 4)
-            dot_1x4(q, u->k + (size_t)c * (size_t)n, n, u->scores + (size_t)r * ATTN_TILE + c);
-    }
+    SCORES(4)
+    SCORES(2)
+    SCORES(1)
+#undef SCORES
+}
+
+/* Lanes of a where the mask is set, of b elsewhere. */
+static inline vec vec_select(ivec mask, vec a, vec b)
+{
+    return (vec)(((ivec)a & mask) | ((ivec)b & ~mask));
 }
 
 /* Scales, caps and masks a row's scores; columns outside [from, to) become -inf. Returns the
  * largest. */
 static float scores_finish(const struct attn_shape *s, float *x, int32_t from, int32_t to)
 {
-    float best = -INFINITY;
-    for (int32_t c = 0; c < from; c++) x[c] = -INFINITY;
-    for (int32_t c = from; c < to; c++) {
-        float v = x[c] * s->scale;
-        if (s->softcap > 0) v = s->softcap * tanhf(v / s->softcap);
-        x[c] = v;
-        best = v > best ? v : best;
+    vec best = splat(-INFINITY), scale = splat(s->softcap > 0 ? 1 : s->scale);
+    float lane[VEC], most = -INFINITY;
+    ivec at = {0};
+    for (int i = 0; i < VEC; i++) at[i] = i;
+    for (int32_t c = from; c < to && s->softcap > 0; c++)
+        x[c] = s->softcap * tanhf(x[c] * s->scale / s->softcap);
+    for (int32_t c = 0; c < ATTN_TILE; c += VEC) {
+        vec v = *(vec_at *)(x + c) * scale;
+        v = vec_select((at + c >= from) & (at + c < to), v, splat(-INFINITY));
+        *(vec_at *)(x + c) = v;
+        best = vec_select((ivec)(v > best), v, best);
     }
-    for (int32_t c = to; c < ATTN_TILE; c++) x[c] = -INFINITY;
-    return best;
+    memcpy(lane, &best, sizeof lane);
+    for (int i = 0; i < VEC; i++) most = lane[i] > most ? lane[i] : most;
+    return most;
 }
 
 /* acc[r] += sum over columns [from, to) of p[r][c] * v[c], for R rows that stand n (acc) and
@@ -307,6 +319,7 @@ static float scores_finish(const struct attn_shape *s, float *x, int32_t from, i
         } \
     }
 ATTN_MIX(4)
+ATTN_MIX(2)
 ATTN_MIX(1)
 
 /* One step of the online softmax for row r: its scores in columns [from, to) become weights, all
@@ -340,12 +353,14 @@ static void tile_mix(const struct rows *u, int32_t from, int32_t to)
 {
     int32_t n = u->call->shape->head_v, stride = u->v_stride, r = 0;
     const float *v = u->v + (size_t)from * (size_t)stride;
-    for (; r + 4 <= u->n; r += 4)
-        mix_4(u->acc + (size_t)r * (size_t)n, u->scores + (size_t)r * ATTN_TILE + from, v, stride,
-              to - from, n);
-    for (; r < u->n; r++)
-        mix_1(u->acc + (size_t)r * (size_t)n, u->scores + (size_t)r * ATTN_TILE + from, v, stride,
-              to - from, n);
+#define MIX(R) \
+    for (; r + R <= u->n; r += R) \
+        mix_##R(u->acc + (size_t)r * (size_t)n, u->scores + r * ATTN_TILE + from, v, stride, \
+                to - from, n);
+    MIX(4)
+    MIX(2)
+    MIX(1)
+#undef MIX
 }
 
 static int32_t row_first(const struct attn_shape *s, int32_t pos)

@@ -7,7 +7,6 @@
 
 /* Pieces of one expert's rows per thread; there are several experts. */
 #define CHUNKS_PER_THREAD 2
-#define CHUNK_ROWS ((int64_t)2 * QMAT_ROWS) /* rows of a chunk are a multiple */
 
 /* Pair number i is token i / n_used with its choice i % n_used, and column i of the result. */
 struct order {
@@ -119,7 +118,8 @@ static void multiply_experts(struct ggml_tensor *dst, int ith, int nth, void *us
     const struct llm_packed *packed = dst->src[0]->extra;
     struct order o = order_of(dst->src[2], dst->src[3]);
     int64_t expert = 0, before = 0, i, m = packed->matrix.m;
-    struct share s = {.rows = (m / (nth * CHUNKS_PER_THREAD) / CHUNK_ROWS + 1) * CHUNK_ROWS};
+    int64_t best = qmat_chunk_rows(o.n_pairs / o.n_experts);
+    struct share s = {.rows = (m / (nth * CHUNKS_PER_THREAD) / best + 1) * best};
     s.n_chunks = (m + s.rows - 1) / s.rows;
     (void)ith;
     share_begin(&s, dst, &o, 0);

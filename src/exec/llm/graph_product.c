@@ -7,7 +7,6 @@
 /* Pieces of a product per thread: small enough that a thread that was held up does not hold up the
  * rest. */
 #define CHUNKS_PER_THREAD 8
-#define CHUNK_ROWS ((int64_t)2 * QMAT_ROWS) /* rows of a chunk are a multiple */
 
 static const enum qmat_type types[QMAT_TYPE_COUNT] = {
     [QMAT_Q4_0] = QMAT_Q4_0, [QMAT_Q8_0] = QMAT_Q8_0, [QMAT_Q4_K] = QMAT_Q4_K,
@@ -54,9 +53,9 @@ static void multiply(struct ggml_tensor *dst, int ith, int nth, void *userdata)
     int64_t m = w->matrix.m;
     struct qmat_product p = {&w->matrix, dst->src[1]->data,          dst->ne[1],
                              dst->data,  dst->nb[1] / sizeof(float), NULL};
-    int64_t rows = (m / (nth * CHUNKS_PER_THREAD) / CHUNK_ROWS + 1) * CHUNK_ROWS;
-    int64_t n_chunks = (m + rows - 1) / rows, i;
-    int64_t n = (p.n + QMAT_COLS_MAX - 1) / QMAT_COLS_MAX * n_chunks;
+    int64_t best = qmat_chunk_rows(p.n), n_blocks = (p.n + QMAT_COLS_MAX - 1) / QMAT_COLS_MAX;
+    int64_t rows = (m / (nth * CHUNKS_PER_THREAD * n_blocks) / best + 1) * best;
+    int64_t n_chunks = (m + rows - 1) / rows, i, n = n_blocks * n_chunks;
     (void)ith;
     while ((i = atomic_fetch_add(&op->next, 1)) < n) {
         int64_t row = i % n_chunks * rows;

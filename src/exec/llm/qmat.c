@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FEW_ROWS (2 * QMAT_ROWS)
+#define MANY_ROWS (4 * QMAT_ROWS) /* what kernels work through together at most */
+
 static pthread_once_t choose_once = PTHREAD_ONCE_INIT;
 static const struct qmat_kernel *chosen;
 
@@ -84,6 +87,11 @@ size_t qmat_columns_bytes(enum qmat_type type, int64_t k, int64_t n)
 int64_t qmat_n_pieces(int64_t k)
 {
     return qmat_steps(k);
+}
+
+int64_t qmat_chunk_rows(int64_t n)
+{
+    return n < PANEL ? FEW_ROWS : MANY_ROWS;
 }
 
 bool qmat_shares_columns(enum qmat_type a, enum qmat_type b)

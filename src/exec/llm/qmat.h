@@ -88,5 +88,9 @@ void qmat_pack(const struct qmat *shape, const void *blocks, int64_t row_first, 
 size_t qmat_columns_bytes(enum qmat_type type, int64_t k, int64_t n);
 int64_t qmat_n_pieces(int64_t k);
 
+/* Rows of a product with n columns are split at multiples of these, if kernels are to work at their
+ * best: multiples of QMAT_ROWS. */
+int64_t qmat_chunk_rows(int64_t n);
+
 /* Do two types read the same quantised columns? */
 bool qmat_shares_columns(enum qmat_type a, enum qmat_type b);

@@ -4,7 +4,11 @@
 #include <stdint.h>
 
 #define LANES 16
-#define GROUPS 2
+#define GROUPS 4
+#define FEW_GROUPS 2 /* more streams from memory at once are no faster */
+/* Four by four: 16 sums that do not wait for each other, and half a load per dot product. q6_K's
+ * sums start and end so often that the registers do not hold what stands around them. */
+#define tile_vecs(type, cols) ((type) == QMAT_Q6_K && (cols) == PANEL ? 2 : TILE_VECS)
 #define Q8_BIAS 128
 #define LIMIT_4_BITS 8
 #define LIMIT_5_BITS 8

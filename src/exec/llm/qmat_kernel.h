@@ -2,23 +2,26 @@
  * that include it after defining KERNEL (the name), LANES (rows per vector), GROUPS (groups of 16
  * rows at once), Q8_BIAS (what its dot product wants added to q8_0's numbers), LIMIT_* (how many
  * words a part may sum up), the vector types and the operations on them. What it may bring besides:
- * OWN_TILE_DOT or OWN_STEP_COLUMNS (that function stands behind the inclusion), group_finish (what
- * is done to a step's weights last), COLUMN_RUN (bytes of a column that stand together), and
- * pairs_total with the type pairs_sum. Without KERNEL, quantise and product are for the file
- * itself.
+ * FEW_GROUPS (instead of GROUPS, where there is less than a panel of columns), TILE_VECS (most
+ * vectors of rows in a tile), tile_vecs (how many with so many columns: what fits into the
+ * registers), RUN_COLUMNS, OWN_TILE_DOT or OWN_STEP_COLUMNS (that function stands behind the
+ * inclusion), group_finish (what is done to a step's weights last), COLUMN_RUN (bytes of a column
+ * that stand together), and pairs_total with the type pairs_sum. Without KERNEL, quantise and
+ * product are for the file itself.
  *
  * Rows are worked through in pieces of GROUPS * 16, each in steps of 256 elements: the step's
  * weights are spread out to bytes and their scales to floats, which stay in the first-level cache,
- * and then meet all columns, a panel at a time. A tile is TILE_VECS vectors of rows by a panel's
- * columns: its integer sums live in registers. One column's floating-point operations are the same
- * whatever the shape of the tile. */
+ * and then meet all columns, a panel at a time. A tile is some vectors of rows by a panel's
+ * columns: its integer sums live in registers. Between the runs of columns of a step (RUN_COLUMNS
+ * each) parts of what comes later are fetched, and in a piece's last step a run is stored at once:
+ * whatever goes from or to memory would be waited for if it all went together. One column's
+ * floating-point operations are the same whatever the shape of the tile. */
 #include "exec/llm/qmat_int.h"
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define VECTOR_BYTES (4 * LANES)
 #define GROUP_VECS (QMAT_ROWS / LANES)
-#define TILE_VECS GROUPS
 #define PIECE_ROWS (GROUPS * QMAT_ROWS)
 #define LOW4 0x0f0f0f0fu
 #define LOW6 0x3f3f3f3fu
@@ -31,6 +34,18 @@
 #define LN2_LOW -2.12194440e-4f
 #define PREFETCH_BYTES 4096 /* of a group's numbers: more than a core has under way */
 
+#ifndef FEW_GROUPS
+#define FEW_GROUPS GROUPS
+#endif
+#ifndef TILE_VECS
+#define TILE_VECS GROUPS
+#endif
+#ifndef tile_vecs
+#define tile_vecs(type, cols) TILE_VECS
+#endif
+#ifndef RUN_COLUMNS
+#define RUN_COLUMNS PANEL
+#endif
 #ifndef COLUMN_RUN
 #define COLUMN_RUN 4
 #endif
@@ -138,14 +153,26 @@ INLINE void spread_q6(const uint8_t *in, const uint8_t *high, uint8_t *out)
     }
 }
 
-INLINE void prefetch(const uint8_t *from, int n)
+struct share { /* of what is fetched during a step */
+    int at, n;
+};
+
+INLINE void prefetch(const uint8_t *from, int n_bytes, struct share share)
 {
-    for (int i = 0; i < n; i += 64) __builtin_prefetch(from + i);
+    int lines = (n_bytes + 63) / 64, each = (lines + share.n - 1) / share.n, end;
+    if (share.n == 1) { /* a constant number: decoding is faster with it */
+        for (int i = 0; i < lines; i++) __builtin_prefetch(from + 64 * i);
+        return;
+    }
+    end = (share.at + 1) * each < lines ? (share.at + 1) * each : lines;
+    for (int i = share.at * each; i < end; i++) __builtin_prefetch(from + 64 * i);
 }
 
 /* Fetches what step `at` of a group needs some steps later: with few columns the time goes into
- * waiting for memory. After the last step come the first ones of the piece that follows. */
-INLINE void prefetch_later(enum qmat_type type, const uint8_t *group, int64_t n_blocks, int64_t at)
+ * waiting for memory. After the last step come the first ones of the piece that follows, n_groups
+ * further on. */
+INLINE void prefetch_later(enum qmat_type type, const uint8_t *group, int64_t n_blocks, int64_t at,
+                           int n_groups, struct share share)
 {
     const struct qmat_layout *l = &qmat_layouts[type];
     const int per_step = STEP / l->block, bytes = per_step * l->number_bytes * QMAT_ROWS;
@@ -153,11 +180,11 @@ INLINE void prefetch_later(enum qmat_type type, const uint8_t *group, int64_t n_
     at += PREFETCH_BYTES / bytes > 0 ? PREFETCH_BYTES / bytes : 1;
     if (at >= n_steps) {
         at -= n_steps;
-        group += GROUPS * qmat_group_bytes(type, n_blocks * l->block);
+        group += (size_t)n_groups * qmat_group_bytes(type, n_blocks * l->block);
     }
-    prefetch(group + at * bytes, bytes);
+    prefetch(group + at * bytes, bytes, share);
     prefetch(group + n_blocks * l->number_bytes * QMAT_ROWS + at * per_step * l->scale_bytes,
-             per_step * l->scale_bytes);
+             per_step * l->scale_bytes, share);
 }
 
 INLINE void small_scales(const uint8_t *halves, int n_blocks, struct group *g)
@@ -372,6 +399,22 @@ INLINE void tile_any(enum qmat_type type, int n_blocks, struct extent e, const s
         tile_large(type == QMAT_Q6_K ? 4 : 8, e, t);
 }
 
+/* As many tiles as there are rows for. */
+INLINE void tiles(enum qmat_type type, int n_blocks, int n_vecs, struct extent e, struct tile *t)
+{
+    for (; t->vec + e.vecs <= n_vecs; t->vec += e.vecs) tile_any(type, n_blocks, e, t);
+}
+
+/* All rows of a panel: low tiles for what high ones leave over. */
+INLINE void panel(enum qmat_type type, int n_blocks, int n_vecs, int cols, struct tile *t)
+{
+    const int high = tile_vecs(type, cols);
+    tiles(type, n_blocks, n_vecs, (struct extent){high, cols}, t);
+    if (GROUP_VECS % high == 0) return;
+    if (high > 2) tiles(type, n_blocks, n_vecs, (struct extent){2, cols}, t);
+    tiles(type, n_blocks, n_vecs, (struct extent){1, cols}, t);
+}
+
 /* All columns of a step by n_vecs vectors of rows. */
 INLINE void step_columns(enum qmat_type type, int n_blocks, int n_vecs, const struct group *groups,
                          const char *x, int64_t n_cols, float *acc)
@@ -379,22 +422,12 @@ INLINE void step_columns(enum qmat_type type, int n_blocks, int n_vecs, const st
     for (int64_t c = 0, width; c < n_cols; c += width) {
         struct tile t = {groups, 0, x + c * qmat_layouts[type].record, acc + c * PIECE_ROWS};
         width = qmat_panel(n_cols, c);
-        for (; t.vec + TILE_VECS <= n_vecs; t.vec += TILE_VECS) {
-            if (width == 4)
-                tile_any(type, n_blocks, (struct extent){TILE_VECS, 4}, &t);
-            else if (width == 2)
-                tile_any(type, n_blocks, (struct extent){TILE_VECS, 2}, &t);
-            else
-                tile_any(type, n_blocks, (struct extent){TILE_VECS, 1}, &t);
-        }
-        for (; t.vec < n_vecs; t.vec++) {
-            if (width == 4)
-                tile_any(type, n_blocks, (struct extent){1, 4}, &t);
-            else if (width == 2)
-                tile_any(type, n_blocks, (struct extent){1, 2}, &t);
-            else
-                tile_any(type, n_blocks, (struct extent){1, 1}, &t);
-        }
+        if (width == 4)
+            panel(type, n_blocks, n_vecs, 4, &t);
+        else if (width == 2)
+            panel(type, n_blocks, n_vecs, 2, &t);
+        else
+            panel(type, n_blocks, n_vecs, 1, &t);
     }
 }
 #endif
@@ -407,12 +440,21 @@ INLINE float *result_at(const struct qmat_product *p, int64_t col, int64_t row)
 static void store_columns(const struct qmat_product *p, int64_t col, int64_t n_cols, int64_t row,
                           int64_t n_rows, const float *acc)
 {
+    int64_t whole = n_rows / LANES * LANES;
     for (int64_t c = 0; c < n_cols; c++, acc += PIECE_ROWS) {
         float *y = result_at(p, col + c, row);
-        if (n_rows == PIECE_ROWS)
-            memcpy(y, acc, PIECE_ROWS * sizeof *acc);
-        else
-            memcpy(y, acc, (size_t)n_rows * sizeof *acc);
+        for (int64_t r = 0; r < whole; r += LANES) fvec_store(y + r, fvec_load(acc + r));
+        if (whole < n_rows) memcpy(y + whole, acc + whole, (size_t)(n_rows - whole) * sizeof *acc);
+    }
+}
+
+/* Where columns will be stored comes into the cache. */
+static void prefetch_results(const struct qmat_product *p, int64_t col, int64_t n_cols, int64_t row,
+                             int64_t n_rows)
+{
+    for (int64_t c = 0; c < n_cols; c++) {
+        const float *y = result_at(p, col + c, row);
+        for (int64_t r = 0; r < n_rows; r += QMAT_ROWS) __builtin_prefetch(y + r, 1);
     }
 }
 
@@ -426,33 +468,42 @@ INLINE void piece(enum qmat_type type, const struct qmat_product *p, int64_t col
     const uint8_t *packed = (const uint8_t *)w->data + (size_t)(row / QMAT_ROWS) * group_bytes;
     int64_t n_blocks = w->k / l->block, n_steps = qmat_steps(w->k);
     int per_step = STEP / l->block, n_groups = (int)((n_rows + QMAT_ROWS - 1) / QMAT_ROWS);
+    /* Other types have half of q8_0's bytes: sharing costs them more than waiting does. */
+    bool shared = type == QMAT_Q8_0;
+    struct share share = {.n = shared ? (int)((n_cols + RUN_COLUMNS - 1) / RUN_COLUMNS) : 1};
     _Alignas(64) float acc[QMAT_COLS_MAX * PIECE_ROWS];
     struct group groups[GROUPS];
-    for (int64_t c = 0; c < n_cols; c++) {
-        memset(acc + c * PIECE_ROWS, 0, PIECE_ROWS * sizeof *acc);
-        __builtin_prefetch(result_at(p, col + c, row), 1);
-    }
+    memset(acc, 0, (size_t)n_cols * PIECE_ROWS * sizeof *acc);
     for (int64_t s = 0; s < n_steps; s++) {
         int64_t left = n_blocks - s * per_step;
         int n = left < per_step ? (int)left : per_step;
         for (int g = 0; g < n_groups; g++) {
             const uint8_t *numbers = packed + (size_t)g * group_bytes;
-            prefetch_later(type, numbers, n_blocks, s);
+            share.at = 0;
+            prefetch_later(type, numbers, n_blocks, s, n_groups, share);
             group_unpack(type, numbers, numbers + n_blocks * l->number_bytes * QMAT_ROWS, s, n,
                          &groups[g]);
         }
-        step_columns(type, n, n_groups * GROUP_VECS, groups, p->x + (s * p->n + col) * l->record,
-                     n_cols, acc);
+        for (int64_t c = 0, run; c < n_cols; c += run, share.at++) {
+            run = n_cols - c < RUN_COLUMNS ? n_cols - c : RUN_COLUMNS;
+            for (int g = 0; g < n_groups && share.at > 0 && share.at < share.n; g++)
+                prefetch_later(type, packed + (size_t)g * group_bytes, n_blocks, s, n_groups,
+                               share);
+            if (s == n_steps - 1) prefetch_results(p, col + c, run, row, n_rows);
+            step_columns(type, n, n_groups * GROUP_VECS, groups,
+                         p->x + (s * p->n + col + c) * l->record, run, acc + c * PIECE_ROWS);
+            if (s == n_steps - 1) store_columns(p, col + c, run, row, n_rows, acc + c * PIECE_ROWS);
+        }
     }
-    store_columns(p, col, n_cols, row, n_rows, acc);
 }
 
 INLINE void rows_of(enum qmat_type type, const struct qmat_product *p, int64_t col,
                     int64_t row_first, int64_t row_last)
 {
     int64_t n_cols = p->n - col < QMAT_COLS_MAX ? p->n - col : QMAT_COLS_MAX;
-    for (int64_t row = row_first; row < row_last; row += PIECE_ROWS)
-        piece(type, p, col, n_cols, row, row_last - row < PIECE_ROWS ? row_last - row : PIECE_ROWS);
+    int64_t n = n_cols < PANEL ? FEW_GROUPS * QMAT_ROWS : PIECE_ROWS;
+    for (int64_t row = row_first; row < row_last; row += n)
+        piece(type, p, col, n_cols, row, row_last - row < n ? row_last - row : n);
 }
 
 static void product(const struct qmat_product *p, int64_t col, int64_t row_first, int64_t row_last)

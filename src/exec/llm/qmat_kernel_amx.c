@@ -15,6 +15,7 @@
 #include "exec/llm/qmat_avx512.h"
 
 #define OWN_STEP_COLUMNS
+#define RUN_COLUMNS 64 /* between runs the tile unit runs dry */
 #define group_finish(type, n_blocks, g) make_signed(type, n_blocks, g)
 
 struct group;
@@ -40,7 +41,7 @@ static inline void make_signed(int type, int n_blocks, struct group *g);
 
 typedef int32_t tile_sums[TILE_COLS][QMAT_ROWS];
 
-struct step { /* 256 elements: all columns by one or two groups of 16 rows */
+struct step { /* 256 elements: all columns by up to four groups of 16 rows */
     const struct group *groups;
     int n_groups, n_products, n_units;
     const char *x; /* the first column's record */

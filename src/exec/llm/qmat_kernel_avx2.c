@@ -8,6 +8,8 @@
 #define KERNEL_NAME "avx2"
 #define LANES 8
 #define GROUPS 1
+#define TILE_VECS 2
+#define tile_vecs(type, cols) ((cols) == PANEL ? 1 : TILE_VECS)
 #define Q8_BIAS 0
 #define LIMIT_4_BITS 8
 #define LIMIT_5_BITS 4

@@ -6,11 +6,11 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Two steps; two groups of rows at once, and one; one whole tile of columns, and a part. */
+/* Two steps; the rows of a whole piece, and of a part; one whole tile of columns, and a part. */
 #define TRIAL_K 512
-#define TRIAL_ROWS 40
+#define TRIAL_ROWS 104
 #define TRIAL_COLS 21
-#define TRIAL_PACKED_BYTES (48 * 544) /* q8_0 is the largest */
+#define TRIAL_PACKED_BYTES (112 * 544) /* q8_0 is the largest */
 #define TRIAL_COLUMNS_BYTES (TRIAL_COLS * 2 * LARGE_RECORD)
 #define TRIAL_MS 5000 /* it takes milliseconds; a busy machine may not run the child for long */
 
