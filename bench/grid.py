@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import json
 import os
 import pathlib
@@ -29,7 +30,7 @@ import sys
 import tempfile
 import time
 
-from sim_fidelity import GOAL_MEAN, GOAL_P99, Answer, ask, line_through, number, percentile, summary
+from sim_fidelity import GOAL_MEAN, GOAL_P99, Answer, ask, number, percentile, summary
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/netlab"))
@@ -42,14 +43,22 @@ RTT_MS = {"n1": 0, "n2": 2, "n3": 10, "n4": 20, "n5": 40}
 SHARES = {"n1": 0.22, "n2": 0.15, "n3": 0.11, "n4": 0.08, "n5": 0.05}
 POLICIES = ["balanced", "round-robin", "least-connections"]
 GOAL_ROUND_ROBIN, GOAL_LEAST_CONNECTIONS = 2.0, 1.0
-TOKENS_PER_WORD = 1.06
-"""Of sim_fidelity's words, as the bundled model splits them."""
-STREAMS = [2, 4, 8, 16]
+SCALE_MIN, SCALE_MAX, SCALE_STEP = 0.5, 2.0, 0.002
+STREAMS = [1, 2, 4, 8, 16]
 """At a time, to measure a node's steps; beyond the last the simulator's line goes on."""
-STEP_TOKENS = 24
-BUSY_STREAMS, BUSY_TOKENS = 3, 60
-"""Beside them a request is timed: the node then decodes four streams."""
-LONE_REQUESTS = 18
+STEP_TOKENS = 96
+WIDTH, PROMPTS = 8, 40
+"""Requests at a time, and in all at least, that show what prompts take of a node that is never idle."""
+MEASURE_S = 2
+"""At least, for each number: a share of a core comes in bursts, which have to cancel out."""
+BURST, CALIBRATION_SEED = 64, 99
+"""Requests at once, which a node works off with batches of all sizes."""
+USUAL_LOAD, USUAL_S, USUAL_LEAST = 0.75, 10, 40
+"""Of what the node can do, for so long and so many requests: how fast it is among others, and what first tokens take
+besides computing."""
+ON_FIRST_CORE = {"n1"}
+"""The other nodes are on the last one. All of a node is on one core: processes on two of them take their parts of a
+share in slices larger than a small share, which then stands still."""
 WEIGHT_V1, WEIGHT_V2 = 262144, 10000
 """The most that the kernel takes: a node of 5 % of a core gets its 5 % on a busy machine, too."""
 SETTLE_S = 3
@@ -73,6 +82,17 @@ def favour(lab, names):
                         (group / file).write_text(str(weight), encoding="ascii")
 
 
+@contextlib.contextmanager
+def on_core(name):
+    """What is started meanwhile is where the node is."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores) if name in ON_FIRST_CORE else max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 class Bench:
     """The laboratory, the grid in it, and what was measured."""
 
@@ -85,8 +105,9 @@ class Bench:
     # Starting
 
     def profile_text(self, name):
-        done = self.lab.run(name, [str(self.args.starlane), "bench", str(self.args.model), "--node-profile", "-t",
-                                   "1", "-p", "256", "-n", "16", "-r", "5", "-b", "1,4"])
+        with on_core(name):
+            done = self.lab.run(name, [str(self.args.starlane), "bench", str(self.args.model), "--node-profile", "-t",
+                                       "1", "-p", "256", "-n", "16", "-r", "5", "-b", "1,4"])
         if done.returncode:
             raise RuntimeError(f"{name}: {done.stderr}")
         return done.stdout
@@ -101,7 +122,8 @@ class Bench:
         self.grid.open(GATEWAY, "--memory", "1M", "--replicas", len(self.nodes), "--queue-timeout", "300s")
         token = self.grid.make_token(len(self.nodes))
         for name in self.nodes:
-            self.grid.join(name, token, "--memory", "200M", *options)
+            with on_core(name):
+                self.grid.join(name, token, "--memory", "200M", *options)
         self.grid.wait_alive(self.nodes)
         self.wait_calibrated()
         self.load_everywhere()
@@ -163,10 +185,15 @@ class Bench:
 
     @contextlib.contextmanager
     def others_busy(self, name):
-        """As they will be: cores that share caches and pipelines are slower together."""
-        command = [str(self.args.starlane), "bench", str(self.args.model), "-t", "1", "-p", "64", "-n", "64", "-r",
-                   "1000"]
-        burners = [self.lab.start(other, command, stdout=subprocess.DEVNULL) for other in self.nodes if other != name]
+        """As they will be: cores that share caches and pipelines are slower together. Batches ask less of both than
+        a stream by itself."""
+        command = [str(self.args.starlane), "bench", str(self.args.model), "-t", "1", "-p", str(self.args.prompt),
+                   "-n", str(self.args.output), "-b", str(WIDTH), "-r", "1000"]
+        burners = []
+        for other in self.nodes:
+            with on_core(other):
+                if other != name:
+                    burners.append(self.lab.start(other, command, stdout=subprocess.DEVNULL))
         try:
             yield
         finally:
@@ -174,88 +201,110 @@ class Bench:
                 burner.kill()
                 burner.wait()
 
-    async def _probes(self):
-        """Requests that come while others decode: [seconds to the first token]."""
-        others = [Answer(time.monotonic()) for _ in range(BUSY_STREAMS)]
-        tasks = [asyncio.create_task(ask(self.args, self.address, 2, BUSY_TOKENS, answer)) for answer in others]
-        while not all(answer.first for answer in others):
-            await asyncio.sleep(0.005)
-        probes = []
-        while not any(task.done() for task in tasks):
-            probes.append(await ask(self.args, self.address, 2, 2, Answer(time.monotonic())))
-        await asyncio.gather(*tasks)
-        return probes[:-1]
+    async def closed(self, width, one, n_least=1, seconds=0.0):
+        """[answers] to `one`, (words, tokens), asked for `width` times at any time."""
+        answers, until = [], time.monotonic() + seconds
 
-    def calibrate(self, name, text):
+        async def worker():
+            while len(answers) < n_least or time.monotonic() < until:
+                answers.append(await ask(self.args, self.address, *one, Answer(time.monotonic())))
+        await asyncio.gather(*[worker() for _ in range(width)])
+        return answers
+
+    def calibrate(self, name, text, context):
         """The profile as it is seen through the grid: what requests and streams take in the share of a core that
         all of a node's processes have together."""
-        profile = Profile(name, text)
+        profile = Profile(name, text, context)
         self.only(name)
         with self.others_busy(name):
-            lone = []
-            for i in range(LONE_REQUESTS):
-                n_words = 1 + i % 6 * self.args.prompt // 3
-                lone += self.in_client(self.answers([(0, n_words, STEP_TOKENS)]))
-            profile.take_lone(lone)
-            for n_streams in STREAMS:
-                many = [self.in_client(self.answers([(0, 2, STEP_TOKENS)] * n_streams)) for _ in range(2)]
-                profile.take_streams(n_streams, sum(many, []))
-            profile.take_probes(self.in_client(self._probes()))
+            short, long = (self.in_client(self.closed(WIDTH, (n_words, 1), PROMPTS, MEASURE_S))
+                           for n_words in (1, self.args.prompt))
+            profile.take_prompts(short, long)
+            for n in STREAMS:
+                profile.take_streams(n, self.in_client(self.closed(n, (1, STEP_TOKENS), n, MEASURE_S)))
+            rng = random.Random(CALIBRATION_SEED)
+            burst = [(0, *lengths) for lengths in lengths_of(self.args, rng, BURST)]
+            profile.take_burst(self.in_client(self.answers(burst)))
+            rate = USUAL_LOAD * profile.capacity
+            usual = arrivals_of(self.args, rate, rng, max(USUAL_S, USUAL_LEAST / rate))
+            profile.take_usual(self.args, self.in_client(self.answers(usual)))
         return profile
 
-
     def calibrate_all(self, texts):
-        profiles = {name: self.calibrate(name, texts[name]) for name in self.nodes}
-        self.only(None)
         # What a token of context costs is little and hard to see, and of a core's time the same everywhere.
-        context = statistics.median(profile.context * SHARES[name] for name, profile in profiles.items())
-        for name, profile in profiles.items():
-            profile.context = context / SHARES[name]
+        context = statistics.median(number(text, "context_us") * SHARES[name] for name, text in texts.items())
+        profiles = {name: self.calibrate(name, texts[name], context / SHARES[name]) for name in self.nodes}
+        self.only(None)
         return profiles
 
 
-def token_s(answers):
-    return statistics.median((a.end - a.first) / (a.output_tokens - 1) for a in answers)
+def request_s(answers):
+    """Of a node that always has WIDTH of them: without the first and the last."""
+    ends = sorted(a.end or a.first for a in answers)[WIDTH - 1:1 - WIDTH]
+    return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 class Profile:
     """A node's entry of the simulator's nodes file."""
 
-    def __init__(self, name, text):
-        self.name, self.text, self.steps = name, text, {}
-        self.context = number(text, "context_us")
+    def __init__(self, name, text, context):
+        self.name, self.text, self.context, self.steps = name, text, context, {}
         self.rtt = RTT_MS[name] / 1e3
-        self.request, self.delay = 0.0, 0.0
-        # Of prompts one after the other: a lone one begins with an unused share, and looks too fast.
-        self.per_token = 1 / number(text, "prefill")
+        self.request, self.delay, self.per_token = 0.0, 0.0, 0.0
+        self.scale, self.capacity = 1.0, 0.0
 
-    def take_lone(self, lone):
-        request, _ = line_through([(a.prompt_tokens, a.first - a.due) for a in lone])
-        self.request = max(0.0, request - self.rtt)
-        self.steps[1] = token_s(lone)
+    def take_prompts(self, short, long):
+        """What a request takes of the node's time, and what each token of its prompt."""
+        n_short, n_long = (statistics.fmean(a.prompt_tokens for a in answers) for answers in (short, long))
+        self.per_token = (request_s(long) - request_s(short)) / (n_long - n_short)
+        self.request = max(0.0, request_s(short) - self.per_token * n_short)
 
     def take_streams(self, n_streams, answers):
-        self.steps[n_streams] = max(token_s(answers), max(self.steps.values()))
+        """Between two tokens of one stream are a step, and the prompts of others that began meanwhile."""
+        seconds = sum(a.end - a.first for a in answers)
+        n_tokens = sum(a.output_tokens - 1 for a in answers)
+        prompts = self.request + self.per_token * answers[0].prompt_tokens
+        step = (seconds - prompts * (n_streams - 1) * len(answers)) / n_tokens
+        self.steps[n_streams] = max([step, *self.steps.values()])
 
-    def take_probes(self, probes):
-        """What a first token takes on a busy node beyond its step and half of the one before it: the node's
+    def take_burst(self, answers):
+        self.capacity = len(answers) / max(a.end - a.due for a in answers)
+
+    def take_usual(self, args, answers):
+        """Steps and prompts were measured by themselves. All of them are scaled until the simulator takes as long
+        from first tokens to last ones as the node did, and what first tokens then take more is a delay: the node's
         processes wait for each other."""
-        step = self.steps[4]
-        beyond = statistics.fmean(a.first - a.due - self.per_token * a.prompt_tokens for a in probes)
-        self.delay = max(0.0, beyond - self.rtt - self.request - 1.5 * step)
+        first = statistics.fmean(a.first - a.due for a in answers)
+        rest = statistics.fmean(a.end - a.first for a in answers)
+
+        def foretold(profile):
+            row = predict(args, [profile], answers, POLICIES[0])
+            return row["first_token_s"]["mean"], row["total_s"]["mean"] - row["first_token_s"]["mean"]
+        low, high = SCALE_MIN, SCALE_MAX
+        while high - low > SCALE_STEP:
+            scale = (low + high) / 2
+            if foretold(copy.copy(self).slow_down(scale))[1] > rest:
+                high = scale
+            else:
+                low = scale
+        self.slow_down(low)
+        self.delay = max(0.0, first - foretold(self)[0])
+
+    def slow_down(self, scale):
+        self.scale *= scale
+        self.request *= scale
+        self.per_token *= scale
+        self.context *= scale
+        self.steps = {n: scale * seconds for n, seconds in self.steps.items()}
+        return self
 
     def mean(self, other):
         """Of both, for what ran between them: how fast a core is changes with what the others do."""
-        both = Profile(self.name, self.text)
-        for key in ("request", "delay", "per_token", "context"):
+        both = Profile(self.name, self.text, self.context)
+        for key in ("request", "delay", "per_token", "context", "scale", "capacity"):
             setattr(both, key, (getattr(self, key) + getattr(other, key)) / 2)
         both.steps = {n: (seconds + other.steps[n]) / 2 for n, seconds in self.steps.items()}
         return both
-
-    def request_s(self, n_prompt, n_output):
-        """What one more request takes of the node's time when many run."""
-        n_streams = max(self.steps)
-        return self.request + n_prompt * self.per_token + n_output * self.steps[n_streams] / n_streams
 
     def entry(self):
         text = re.sub(r"name: .*", f"name: {self.name}", self.text, count=1)
@@ -278,12 +327,17 @@ class Window:
         return [a.first - a.due for a in self.answers], [a.end - a.due for a in self.answers]
 
 
-def arrivals_of(args, rate, seed):
-    rng, at, found = random.Random(seed), 0.0, []
-    while (at := at + rng.expovariate(rate)) < args.seconds:
-        n_words = min(max(1, round(rng.expovariate(1 / args.prompt))), 4 * args.prompt)
-        n_tokens = min(max(2, round(rng.expovariate(1 / args.output))), 4 * args.output)
-        found.append((at, n_words, n_tokens))
+def lengths_of(args, rng, n):
+    """[(words, tokens)]"""
+    def draw(mean, least):
+        return min(max(least, round(rng.expovariate(1 / mean))), 4 * mean)
+    return [(draw(args.prompt, 1), draw(args.output, 2)) for _ in range(n)]
+
+
+def arrivals_of(args, rate, rng, seconds):
+    at, found = 0.0, []
+    while (at := at + rng.expovariate(rate)) < seconds:
+        found.append((at, *lengths_of(args, rng, 1)[0]))
     return found
 
 
@@ -299,20 +353,27 @@ def window(bench, policy, arrivals):
     return Window(policy, answers, {name: after[name] - before[name] for name in after})
 
 
-def predict(args, profiles, one, folder):
+def write_simulation(args, profiles, answers, folder):
+    """(nodes, trace): files for `starlane sim`."""
     nodes, trace = folder / "nodes.yaml", folder / "trace.jsonl"
-    nodes.write_text(f"models:\n  - {{name: {args.name}}}\nnodes:\n" +
-                     "".join(profile.entry() for profile in profiles.values()), encoding="ascii")
-    begin = min(a.due for a in one.answers) - 5
+    nodes.write_text(f"models:\n  - {{name: {args.name}}}\nnodes:\n" + "".join(p.entry() for p in profiles),
+                     encoding="ascii")
+    begin = min(a.due for a in answers) - 5
     # What a request takes besides its tokens is the node's time too, and as much more on a slow one.
-    more = statistics.median(profile.request / profile.per_token for profile in profiles.values())
+    more = statistics.median(profile.request / profile.per_token for profile in profiles)
     trace.write_text("".join(json.dumps({"timestamp": (a.due - begin) * 1e3,
                                          "input_length": round(a.prompt_tokens + more),
                                          "output_length": a.output_tokens, "model": args.name,
                                          "class": "standard"}) + "\n"
-                             for a in one.answers), encoding="ascii")
-    command = [args.starlane, "sim", "--nodes", nodes, "--trace", trace, "--policy", one.policy, "--json"]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+                             for a in answers), encoding="ascii")
+    return nodes, trace
+
+
+def predict(args, profiles, answers, policy):
+    with tempfile.TemporaryDirectory() as folder:
+        nodes, trace = write_simulation(args, profiles, answers, pathlib.Path(folder))
+        command = [args.starlane, "sim", "--nodes", nodes, "--trace", trace, "--policy", policy, "--json"]
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     return json.loads(done.stdout)["policies"][0]
@@ -320,12 +381,11 @@ def predict(args, profiles, one, folder):
 
 def print_profiles(profiles, args):
     print(f"{'node':6}{'share':>7}{'rtt ms':>8}{'request ms':>12}{'delay ms':>10}{'prompt/s':>10}{'step ms: 1':>12}" +
-          "".join(f"{n:>9}" for n in STREAMS) + f"{'requests/s':>12}")
+          "".join(f"{n:>9}" for n in STREAMS[1:]) + f"{'scale':>8}{'requests/s':>12}")
     for name, p in profiles.items():
         print(f"{name:6}{SHARES[name] * args.scale:7.0%}{RTT_MS[name]:8}{1e3 * p.request:12.1f}{1e3 * p.delay:10.1f}"
-              f"{1 / p.per_token:10.0f}{1e3 * p.steps[1]:12.1f}" +
-              "".join(f"{1e3 * p.steps[n]:9.1f}" for n in STREAMS) +
-              f"{1 / p.request_s(args.prompt * TOKENS_PER_WORD, args.output):12.2f}")
+              f"{1 / p.per_token:10.0f}   " + "".join(f"{1e3 * p.steps[n]:9.1f}" for n in STREAMS) +
+              f"{p.scale:8.2f}{p.capacity:12.2f}")
 
 
 def print_policies(windows):
@@ -352,13 +412,13 @@ def print_ratios(rows):
     return met
 
 
-def print_fidelity(args, profiles, windows, folder):
+def print_fidelity(args, profiles, windows):
     print(f"\n{'policy':20}{'':12}{'real s':>9}{'sim s':>9}{'error':>9}{'goal':>7}")
     met = True
     for policy in dict.fromkeys(w.policy for w in windows):
         mine = [w for w in windows if w.policy == policy]
         real = summary(*[[x for w in mine for x in w.numbers()[i]] for i in range(2)])
-        sims = [predict(args, profiles, w, folder) for w in mine]
+        sims = [predict(args, profiles.values(), w.answers, policy) for w in mine]
         for key, value in real.items():
             long = {"ttft": "first_token_s", "total": "total_s"}[key.split()[0]]
             at = key.split()[1]
@@ -376,13 +436,13 @@ def keep(args, bench, profiles, windows):
     for i, one in enumerate(windows):
         rows = [[a.due, a.first, a.end, a.prompt_tokens, a.output_tokens] for a in one.answers]
         (args.keep / f"{i}-{one.policy}.json").write_text(json.dumps(rows), encoding="ascii")
-        predict(args, profiles, one, args.keep)
+        write_simulation(args, profiles.values(), one.answers, args.keep)
         (args.keep / "trace.jsonl").rename(args.keep / f"{i}-{one.policy}.jsonl")
     for name in [GATEWAY, *SHARES]:
         (args.keep / f"{name}.log").write_bytes(bench.lab.log(name).read_bytes())
 
 
-def measure(args, lab, folder):
+def measure(args, lab):
     bench = Bench(args, lab)
     favour(lab, [GATEWAY, CLIENT, *SHARES])
     before = bench.profile_all()
@@ -390,14 +450,15 @@ def measure(args, lab, folder):
     os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(5))
     profiles = bench.calibrate_all(before)
     print_profiles(profiles, args)
-    capacity = sum(1 / p.request_s(args.prompt * TOKENS_PER_WORD, args.output) for p in profiles.values())
+    capacity = sum(p.capacity for p in profiles.values())
     rate = args.load * capacity
     print(f"\n{capacity:.2f} requests/s in all; {rate:.2f} of them come, {args.seconds:g} s for each policy, "
           f"{args.rounds} times", flush=True)
     windows = []
     for turn in range(args.rounds):
         for policy in args.policies.split(","):
-            windows.append(window(bench, policy, arrivals_of(args, rate, args.seed + turn)))
+            rng = random.Random(args.seed + turn)
+            windows.append(window(bench, policy, arrivals_of(args, rate, rng, args.seconds)))
             print(f"  {policy}: {len(windows[-1].answers)} answers", flush=True)
     met = print_ratios(print_policies(windows))
     if args.fidelity:
@@ -405,7 +466,7 @@ def measure(args, lab, folder):
         profiles = {name: profile.mean(after[name]) for name, profile in profiles.items()}
         print("\nonce more; the simulator gets the means")
         print_profiles(after, args)
-        met = print_fidelity(args, profiles, windows, folder) and met
+        met = print_fidelity(args, profiles, windows) and met
     if args.keep:
         keep(args, bench, profiles, windows)
     return met
@@ -434,8 +495,8 @@ def parse_options():
 def main():
     args = parse_options()
     os.environ.setdefault("STARLANE_BIN", str(args.starlane))  # netlab-switch is beside it
-    with tempfile.TemporaryDirectory() as temporary, netlab.Lab(laboratory(args)) as lab:
-        met = measure(args, lab, pathlib.Path(temporary))
+    with netlab.Lab(laboratory(args)) as lab:
+        met = measure(args, lab)
     print(f"\nmachine: {os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} over the last 5 minutes")
     print("repeat: " + " ".join(sys.argv))
     return 0 if met else 1
