@@ -242,6 +242,7 @@ static void put_grid(struct scrape *s, const struct gateway_cfg *cfg)
         .bus = cfg->membership ? membership_bus(cfg->membership) : NULL,
         .blobs = cfg->blobs,
         .fetch = cfg->fetch,
+        .fetch_parts = cfg->fetch_parts,
         .links = node_links(grid_node(cfg->grid))};
     bool is_gateway = parts.dispatch && parts.bus;
     if (is_gateway) metrics_grid_read(&parts, &grid);

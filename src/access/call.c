@@ -377,7 +377,9 @@ void call_fail_node(struct call *call, sl_status status, const char *message,
     } else if (status == SL_BUSY) {
         code = "queue_full";
     }
-    if (sl_status_retryable(status)) add_retry_after(call, retry_after_ms);
+    /* What the service lacks for good is not there in a second either. */
+    if (sl_status_retryable(status) && (http_status != 503 || retry_after_ms > 0))
+        add_retry_after(call, retry_after_ms);
     fail_with(call, http_status, param, code, message);
 }
 

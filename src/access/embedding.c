@@ -125,7 +125,7 @@ static void end_cut(struct embedding_input *input)
     struct node_submit *submit = &e->submits[input - e->inputs];
     input->tokenizes = false;
     if (!input->tokens) {
-        fail(e, SL_NOMEM, "no memory for the tokens", 0);
+        fail(e, SL_NOMEM, "no memory for the tokens", CALL_AGAIN_MS);
         return;
     }
     submit->task = NODE_EMBED;
@@ -168,7 +168,8 @@ static void on_event(void *ctx, const struct node_event *event)
         input->request = NULL;
         end_cut(input);
     } else if (event->type == NODE_EVENT_RESULT) {
-        if (!keep_vector(e, i, event)) fail(e, SL_NOMEM, "no memory for the vectors", 0);
+        if (!keep_vector(e, i, event))
+            fail(e, SL_NOMEM, "no memory for the vectors", CALL_AGAIN_MS);
     } else if (event->type == NODE_EVENT_DONE) {
         on_done(e, i, event);
     } else if (event->type == NODE_EVENT_FAILED) {

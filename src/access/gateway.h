@@ -16,6 +16,7 @@
 
 struct blobs;
 struct fetch;
+struct fetch_parts;
 struct gateway;
 struct grid;
 struct http_server;
@@ -36,6 +37,7 @@ struct gateway_cfg {
     struct membership *membership; /* NULL: this machine is in no grid */
     struct blobs *blobs;           /* in a grid, for metrics; NULL is fine, as below */
     struct fetch *fetch;
+    struct fetch_parts *fetch_parts;
     struct telemetry_sampler *telemetry; /* NULL: nothing is known of this machine */
     const char *version;                 /* of the program */
     const char *origins; /* of web pages that may use it besides this machine's; see origin.h */

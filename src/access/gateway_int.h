@@ -130,8 +130,10 @@ void call_abort(struct call *call);
 void call_fail(struct call *call, sl_status status, const char *param, const char *code,
                const char *message);
 void call_fail_err(struct call *call, const struct sl_err *err, const char *param);
+#define CALL_AGAIN_MS 1000 /* what this process lacks now it may have then */
 /* As call_fail for what the node said: a prompt over the context is the client's fault (400), a
- * broken model file is not (500). */
+ * broken model file is not (500). A 503 says when to come again (Retry-After) only if that can
+ * help: retry_after_ms > 0. */
 void call_fail_node(struct call *call, sl_status status, const char *message,
                     int64_t retry_after_ms);
 /* A whole answer, and the end of the call. What a model worked for is committed before. */

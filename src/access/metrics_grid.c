@@ -22,6 +22,7 @@ void metrics_grid_read(const struct metrics_grid_parts *parts, struct metrics_gr
     bus_stats(parts->bus, &out->bus);
     if (parts->blobs) blobs_stats_get(parts->blobs, &out->blobs);
     if (parts->fetch) fetch_stats_get(parts->fetch, &out->fetch);
+    if (parts->fetch_parts) fetch_part_stats_get(parts->fetch_parts, &out->parts);
     if (parts->links) stage_links_stats_get(parts->links, &out->links);
     dispatch_members(parts->dispatch, read_member, out);
 }
@@ -101,6 +102,11 @@ static const struct row rows[] = {
     SOME("fetches_total", NULL, NULL, "source", "origin", fetch.n_from_origin),
     TOTAL("fetches_failed", "Models that came from nowhere.", fetch.n_failed),
     TOTAL("fetch_received_bytes", "Of models.", fetch.bytes),
+    SOME("part_fetches_total", "counter", "Parts of models for stages, by how they ended.", "end",
+         "done", parts.n_done),
+    SOME("part_fetches_total", NULL, NULL, "end", "failed", parts.n_failed),
+    TOTAL("part_fetch_received_bytes", "Of parts, from members, and right.", parts.bytes),
+    TOTAL("part_fetch_bad_chunks", "Of parts, that came and were wrong.", parts.n_bad_chunks),
     SOME("stage_links", "gauge", "Of this member, between stages of split models.", "transport",
          "direct", links.n_direct),
     SOME("stage_links", NULL, NULL, "transport", "relayed", links.n_relayed),

@@ -8,6 +8,7 @@
 #include "grid/bus.h"
 #include "grid/dispatch.h"
 #include "grid/fetch.h"
+#include "grid/fetch_part.h"
 #include "grid/stage_link.h"
 
 /* Those with the lowest ids; a gateway measures the way to each other member itself. */
@@ -18,6 +19,7 @@ struct metrics_grid {
     struct bus_stats bus;
     struct blobs_stats blobs;
     struct fetch_stats fetch;
+    struct fetch_part_stats parts;
     struct stage_links_stats links;
     struct metrics_grid_member {
         const char *id, *name;
@@ -32,7 +34,8 @@ struct metrics_grid_parts {
     struct bus *bus;
     struct blobs *blobs; /* NULL, as fetch: nothing was ever given or taken */
     struct fetch *fetch;
-    struct stage_links *links; /* NULL: no stages of split models */
+    struct fetch_parts *fetch_parts; /* likewise */
+    struct stage_links *links;       /* NULL: no stages of split models */
 };
 
 /* Strings in *out live until the next call into the dispatcher. */

@@ -156,6 +156,8 @@ static void put_running(void *ctx, const struct node_model *model)
     sl_json_kv_str(json, "status", model->state);
     sl_json_kv_num(json, "progress", model->load_fraction);
     sl_json_kv_bool(json, "pinned", model->pinned);
+    sl_json_kv_bool(json, "until_unused", model->until_unused);
+    sl_json_kv_int(json, "parts", model->n_parts ? model->n_parts : 1);
     sl_json_kv_int(json, "running", model->n_running);
     sl_json_kv_int(json, "waiting", model->n_waiting);
     sl_json_object_end(json);

@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define QUOTE_MAX 40      /* bytes of a value in a message: enough to recognise it */
-#define BOUND_TEXT_MAX 24 /* a double in %g, or 15 digits, and a unit */
+#define QUOTE_MAX 40          /* bytes of a value in a message: enough to recognise it */
+#define FRACTION_DIGITS_MAX 6 /* of a size: a terabyte in them still fits 63 bits */
+#define BOUND_TEXT_MAX 24     /* a double in %g, or 15 digits, and a unit */
 
 static const char unit_letters[] = "KMGT";
 
@@ -137,25 +138,50 @@ static sl_status set_float(const struct sl_opt *opt, const char *text, double *f
     return SL_OK;
 }
 
-/* How many bits the unit at the end shifts by; 0 without a unit. */
-static int unit_shift(const char *text, size_t n)
+/* How many bits the unit at the end shifts by; 0 without a unit. Takes it off: "G", "GiB". */
+static int unit_shift(const char *text, size_t *n)
 {
-    if (n == 0 || text[n - 1] == '\0') return 0;
-    const char *unit = strchr(unit_letters, toupper((unsigned char)text[n - 1]));
-    return unit ? 10 * (int)(unit - unit_letters + 1) : 0;
+    size_t length = *n > 2 && !memcmp(text + *n - 2, "iB", 2) ? *n - 2 : *n;
+    if (length == 0) return 0;
+    const char *unit = strchr(unit_letters, toupper((unsigned char)text[length - 1]));
+    if (!unit) return 0;
+    *n = length - 1;
+    return 10 * (int)(unit - unit_letters + 1);
+}
+
+/* Adds the digits after the point of a number of units. INVALID: no digits, or too many. */
+static sl_status add_fraction(const char *digits, size_t n, int shift, int64_t *bytes)
+{
+    int64_t v, scale = 1;
+    if (n == 0 || n > FRACTION_DIGITS_MAX || !isdigit((unsigned char)*digits)) return SL_INVALID;
+    if (parse_i64(digits, n, &v) != SL_OK) return SL_INVALID;
+    for (size_t i = 0; i < n; i++) scale *= 10;
+    return __builtin_add_overflow(*bytes, (v << shift) / scale, bytes) ? SL_LIMIT : SL_OK;
+}
+
+/* "512", "64K", "2.5G", "2.5GiB". As parse_i64. */
+static sl_status parse_size(const char *text, size_t n, int64_t *out)
+{
+    int shift = unit_shift(text, &n);
+    const char *point = shift && *text != '-' ? memchr(text, '.', n) : NULL;
+    sl_status status = parse_i64(text, point ? (size_t)(point - text) : n, out);
+    if (status == SL_OK && __builtin_mul_overflow(*out, (int64_t)1 << shift, out))
+        status = SL_LIMIT;
+    if (status == SL_INVALID || !point) return status;
+    sl_status fraction = add_fraction(point + 1, (size_t)(text + n - point - 1), shift, out);
+    return fraction == SL_OK ? status : fraction;
 }
 
 static sl_status set_bytes(const struct sl_opt *opt, const char *text, int64_t *field,
                            struct sl_err *err)
 {
     size_t n = strlen(text);
-    int shift = unit_shift(text, n);
     int64_t v;
-    sl_status status = parse_i64(text, shift ? n - 1 : n, &v);
+    sl_status status = parse_size(text, n, &v);
     if (status == SL_INVALID)
-        return not_a(opt, text, n, "a size such as 512, 64K, 100M or 2G", err);
-    bool fits = status == SL_OK && !__builtin_mul_overflow(v, (int64_t)1 << shift, &v);
-    if (!fits || v < 0 || !in_bounds(opt, (double)v)) return out_of_range(opt, text, n, err);
+        return not_a(opt, text, n, "a size such as 512, 64K, 100M or 2.5G", err);
+    if (status != SL_OK || v < 0 || !in_bounds(opt, (double)v))
+        return out_of_range(opt, text, n, err);
     *field = v;
     return SL_OK;
 }

@@ -30,9 +30,9 @@ const struct sl_command cmd_calibrate_spec = {
     .details =
         "The planner of split models goes by these numbers: how fast weights of each type are read "
         "when one token is computed, and how much is computed when many are. They are measured "
-        "once, in some three seconds, and kept in grid/calibration.json below $STARLANE_HOME until "
-        "the program, the processor, the threads or the quota change. A member of a grid measures "
-        "them by itself.\n\n"
+        "once, in some five seconds, and kept in grid/calibration.json below $STARLANE_HOME until "
+        "the program, the processor, the kernels, the threads or the quota change. A member of a "
+        "grid measures them by itself.\n\n"
         "    starlane calibrate --again",
     .opts = opts,
     .n_args_min = 0,
@@ -69,8 +69,9 @@ static sl_status write_text(const struct calibration *c, struct sl_buf *out)
     struct page page = {.out = out};
     struct table table;
     const struct split_machine *m = &c->machine;
-    page_add(&page, "%s, %d thread%s, %s kernels, measured in %.1f s\n", c->key.cpu,
-             c->key.n_threads, c->key.n_threads == 1 ? "" : "s", c->key.variant, c->took_s);
+    page_add(&page, "%s, %d thread%s, %s kernels, products by %s, measured in %.1f s\n", c->key.cpu,
+             c->key.n_threads, c->key.n_threads == 1 ? "" : "s", c->key.variant, c->key.products,
+             c->took_s);
     if (m->share < 1)
         page_add(&page, "its quota of %.2f CPUs leaves it %.0f%% of the time\n", c->key.cpu_quota,
                  100 * m->share);

@@ -1,4 +1,5 @@
 /* cmd_explain.c: `starlane explain`: why a request ran where it did, or what it waits for. */
+#include "base/size_text.h"
 #include "cli/admin_key.h"
 #include "cli/client.h"
 #include "cli/client_options.h"
@@ -121,6 +122,14 @@ static sl_status write_request(const struct sl_json_value *answer, struct sl_buf
     return write_decision(sl_json_get(answer, "decision"), "The last decision:", &page);
 }
 
+/* What is heard of a member, unless it is alive. */
+static const char *absence(const struct sl_json_value *member)
+{
+    const char *health = text_of(member, "health");
+    if (!strcmp(health, "suspect")) return " (silent)";
+    return strcmp(health, "dead") ? "" : " (dead)";
+}
+
 /* Of a model that runs on several members: who has which layers, and what each takes. */
 static void chain_lines(struct page *page, const struct sl_json_value *chain)
 {
@@ -131,7 +140,7 @@ static void chain_lines(struct page *page, const struct sl_json_value *chain)
     for (size_t i = 0; i < sl_json_size(stages); i++) {
         const struct sl_json_value *stage = sl_json_at(stages, i);
         const struct sl_json_value *compute = sl_json_get(stage, "compute_ms");
-        page_add(page, "    %s: layers %d-%d", name_of(stage),
+        page_add(page, "    %s%s: layers %d-%d", name_of(stage), absence(stage),
                  (int)sl_json_to_int(sl_json_get(stage, "first"), 0),
                  (int)sl_json_to_int(sl_json_get(stage, "last"), 1) - 1);
         if (compute)
@@ -142,19 +151,36 @@ static void chain_lines(struct page *page, const struct sl_json_value *chain)
     }
 }
 
+static const char *size_of(const struct sl_json_value *object, char out[SL_SIZE_TEXT_MAX])
+{
+    int64_t bytes = sl_json_to_int(sl_json_get(object, "memory_bytes"), 0);
+    return sl_size_text(bytes > 0 ? (uint64_t)bytes : 0, out);
+}
+
+static void held_lines(struct page *page, const struct sl_json_value *held)
+{
+    char size[SL_SIZE_TEXT_MAX];
+    for (size_t i = 0; i < sl_json_size(held); i++) {
+        const struct sl_json_value *row = sl_json_at(held, i);
+        page_add(page, "  %s: %s of memory are kept for %s, which is pinned\n", name_of(row),
+                 size_of(row, size), text_of(row, "model"));
+    }
+}
+
 static sl_status write_model(const struct sl_json_value *answer, struct sl_buf *out)
 {
     struct page page = {.out = out};
-    char size[CLI_BYTES_TEXT_MAX];
+    char size[SL_SIZE_TEXT_MAX];
     const struct sl_json_value *members = sl_json_get(answer, "members");
     page_add(&page, "%s: takes %s of memory, %d requests wait for a node\n",
-             text_of(answer, "model"),
-             cli_bytes_text((uint64_t)sl_json_to_int(sl_json_get(answer, "memory_bytes"), 0), size),
+             text_of(answer, "model"), size_of(answer, size),
              (int)sl_json_to_int(sl_json_get(answer, "waiting"), 0));
     if (*text_of(answer, "why")) page_add(&page, "  %s\n", text_of(answer, "why"));
+    held_lines(&page, sl_json_get(answer, "held_by_pinned"));
     for (size_t i = 0; i < sl_json_size(members); i++) {
         const struct sl_json_value *member = sl_json_at(members, i);
-        page_add(&page, "  %s: %s%s%s%s\n", name_of(member), text_of(member, "state"),
+        page_add(&page, "  %s%s: %s%s%s%s\n", name_of(member), absence(member),
+                 text_of(member, "state"),
                  sl_json_to_bool(sl_json_get(member, "has_file"), false) ? ", has the file" : "",
                  *text_of(member, "error") ? ": " : "", text_of(member, "error"));
     }

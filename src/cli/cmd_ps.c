@@ -1,5 +1,6 @@
 /* cmd_ps.c: `starlane ps`: the models that a server has in memory. */
 #include "base/clock.h"
+#include "base/size_text.h"
 #include "cli/client.h"
 #include "cli/client_options.h"
 #include "cli/commands.h"
@@ -25,6 +26,12 @@ const struct sl_command cmd_ps_spec = {
     .name = "ps",
     .usage = "",
     .summary = "List the models that a running server has in memory.",
+    .details =
+        "SIZE is what a model takes of memory: of one that is split over members of a grid, in all "
+        "its parts together. UNTIL says when it goes if nobody asks for it: with serve after "
+        "--keep-alive, in a grid some minutes after its last request; \"forever\" is until "
+        "starlane stop, of a model that the server was started with or that starlane plan --apply "
+        "placed.",
     .opts = opts,
 };
 
@@ -39,6 +46,25 @@ static void state_cell(struct table *table, const struct sl_json_value *model)
         table_cell(table, "%s", state);
 }
 
+/* "1.20 GiB", "4.00 GiB in 3 parts" */
+static void size_cell(struct table *table, const struct sl_json_value *model)
+{
+    char size[SL_SIZE_TEXT_MAX];
+    int64_t bytes = sl_json_to_int(sl_json_get(model, "size"), 0);
+    int parts = (int)sl_json_to_int(sl_json_get(model, "parts"), 1);
+    (void)sl_size_text(bytes > 0 ? (uint64_t)bytes : 0, size);
+    if (parts > 1)
+        table_cell(table, "%s in %d parts", size, parts);
+    else
+        table_cell(table, "%s", size);
+}
+
+static bool is_in_use(const struct sl_json_value *model)
+{
+    return sl_json_to_int(sl_json_get(model, "running"), 0) > 0 ||
+           sl_json_to_int(sl_json_get(model, "waiting"), 0) > 0;
+}
+
 /* "4 minutes from now" */
 static void until_cell(struct table *table, const struct sl_json_value *model)
 {
@@ -46,9 +72,15 @@ static void until_cell(struct table *table, const struct sl_json_value *model)
     int64_t at_ms;
     const char *at = sl_json_to_str(sl_json_get(model, "expires_at"), "", NULL);
     bool pinned = sl_json_to_bool(sl_json_get(model, "pinned"), false);
+    bool until_unused = sl_json_to_bool(sl_json_get(model, "until_unused"), false);
     int64_t now_ms = sl_unix_time_ms();
-    if (pinned || !time_text_parse(at, &at_ms) || at_ms - now_ms > TIME_FOREVER_MS)
+    bool forever = !time_text_parse(at, &at_ms) || at_ms - now_ms > TIME_FOREVER_MS;
+    if (pinned)
         table_cell(table, "forever");
+    else if (forever && is_in_use(model))
+        table_cell(table, "in use");
+    else if (forever)
+        table_cell(table, until_unused ? "unused for some minutes" : "forever");
     else if (at_ms <= now_ms)
         table_cell(table, "now");
     else
@@ -57,10 +89,8 @@ static void until_cell(struct table *table, const struct sl_json_value *model)
 
 static void model_row(struct table *table, const struct sl_json_value *model)
 {
-    char size[CLI_BYTES_TEXT_MAX];
-    int64_t bytes = sl_json_to_int(sl_json_get(model, "size"), 0);
     table_cell(table, "%s", sl_json_to_str(sl_json_get(model, "name"), "", NULL));
-    table_cell(table, "%s", cli_bytes_text(bytes > 0 ? (uint64_t)bytes : 0, size));
+    size_cell(table, model);
     state_cell(table, model);
     table_cell(table, "%d", (int)sl_json_to_int(sl_json_get(model, "running"), 0));
     table_cell(table, "%d", (int)sl_json_to_int(sl_json_get(model, "waiting"), 0));

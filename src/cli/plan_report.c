@@ -1,4 +1,5 @@
 #include "cli/plan_report.h"
+#include "base/size_text.h"
 #include "cli/cli.h"
 #include "cli/page.h"
 #include "cli/table.h"
@@ -26,8 +27,8 @@ static const char *name_of(const struct sl_json_value *stage)
 
 static void bytes_cell(struct table *table, const struct sl_json_value *stage, const char *key)
 {
-    char size[CLI_BYTES_TEXT_MAX];
-    table_cell(table, "%s", cli_bytes_text((uint64_t)number_of(stage, key), size));
+    char size[SL_SIZE_TEXT_MAX];
+    table_cell(table, "%s", sl_size_text((uint64_t)number_of(stage, key), size));
 }
 
 static void stage_row(struct table *table, const struct sl_json_value *plan, size_t i)

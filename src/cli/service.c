@@ -220,6 +220,8 @@ static sl_status create_gateway(struct service *s, struct sl_err *err)
                               .membership = s->members ? service_grid_membership(s->members) : NULL,
                               .blobs = s->members ? service_grid_blobs(s->members) : NULL,
                               .fetch = s->members ? service_grid_fetch(s->members) : NULL,
+                              .fetch_parts =
+                                  s->members ? service_grid_fetch_parts(s->members) : NULL,
                               .telemetry = s->telemetry,
                               .version = s->cfg.version,
                               .origins = s->cfg.origins,

@@ -500,6 +500,11 @@ struct fetch *service_grid_fetch(struct service_grid *grid)
     return grid->fetch;
 }
 
+struct fetch_parts *service_grid_fetch_parts(struct service_grid *grid)
+{
+    return grid->fetch_parts;
+}
+
 void service_grid_store_changed(void *service_grid)
 {
     struct service_grid *g = service_grid;

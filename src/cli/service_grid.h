@@ -9,6 +9,7 @@
 struct blobs;
 struct dispatch;
 struct fetch;
+struct fetch_parts;
 struct loop;
 struct node;
 struct service_grid;
@@ -50,6 +51,7 @@ struct membership *service_grid_membership(struct service_grid *grid);
 struct dispatch *service_grid_dispatch(struct service_grid *grid); /* NULL: a node */
 struct blobs *service_grid_blobs(struct service_grid *grid);
 struct fetch *service_grid_fetch(struct service_grid *grid);
+struct fetch_parts *service_grid_fetch_parts(struct service_grid *grid);
 
 /* The store of this machine changed: the others are told. `service_grid` as ctx of a callback. */
 void service_grid_store_changed(void *service_grid);

@@ -3,6 +3,7 @@
 #include "base/cpu.h"
 #include "base/json_read.h"
 #include "exec/llm/backend.h"
+#include "exec/llm/qmat.h"
 #include "grid/store_files.h"
 #include <limits.h>
 #include <math.h>
@@ -41,14 +42,16 @@ sl_status calibration_key_now(const char *version, int32_t n_threads, struct cal
     snprintf(out->version, sizeof out->version, "%s", version);
     snprintf(out->cpu, sizeof out->cpu, "%s", sl_cpu_model());
     snprintf(out->variant, sizeof out->variant, "%s", llm_backends_cpu_variant());
+    snprintf(out->products, sizeof out->products, "%s",
+             qmat_kernel_chosen() ? qmat_kernel_chosen()->name : "ggml");
     return SL_OK;
 }
 
 bool calibration_key_equal(const struct calibration_key *a, const struct calibration_key *b)
 {
     return !strcmp(a->version, b->version) && !strcmp(a->cpu, b->cpu) &&
-           !strcmp(a->variant, b->variant) && a->n_threads == b->n_threads &&
-           fabs(a->cpu_quota - b->cpu_quota) < QUOTA_STEP &&
+           !strcmp(a->variant, b->variant) && !strcmp(a->products, b->products) &&
+           a->n_threads == b->n_threads && fabs(a->cpu_quota - b->cpu_quota) < QUOTA_STEP &&
            fabs(a->cpu_period_s - b->cpu_period_s) < PERIOD_STEP;
 }
 
@@ -82,6 +85,7 @@ void calibration_put(struct sl_json *json, const struct calibration *c)
     sl_json_kv_str(json, "version", c->key.version);
     sl_json_kv_str(json, "cpu", c->key.cpu);
     sl_json_kv_str(json, "variant", c->key.variant);
+    sl_json_kv_str(json, "products", c->key.products);
     sl_json_kv_int(json, "threads", c->key.n_threads);
     sl_json_kv_num(json, "cpu_quota", c->key.cpu_quota);
     sl_json_kv_num(json, "cpu_period_s", c->key.cpu_period_s);
@@ -141,6 +145,9 @@ sl_status calibration_get(const struct sl_json_value *value, struct calibration 
     if (status == SL_OK) status = get_text(value, "cpu", key->cpu, sizeof key->cpu, err);
     if (status == SL_OK)
         status = get_text(value, "variant", key->variant, sizeof key->variant, err);
+    /* Older files do not say. */
+    if (status == SL_OK && sl_json_get(value, "products"))
+        status = get_text(value, "products", key->products, sizeof key->products, err);
     if (status == SL_OK && (n_threads < 1 || n_threads > THREADS_MAX))
         status = sl_err_set(err, SL_CORRUPT, "threads: from 1 to %d", THREADS_MAX);
     if (status == SL_OK)

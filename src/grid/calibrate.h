@@ -3,7 +3,7 @@
  * Floor: grid.  Thread: calibration_read and calibration_write: any; a `struct calibrator` belongs
  * to its loop's thread.  Allocates: the calibrator.
  * The measuring runs in a child process at low priority ("starlane calibrate --child"), for it
- * calls kernels that could fault; about three seconds. HOME/grid/calibration.json holds the result
+ * calls kernels that could fault; about five seconds. HOME/grid/calibration.json holds the result
  * under a key of what it depends on; another key means measuring again. */
 #pragma once
 #include "base/buf.h"
@@ -24,6 +24,7 @@ struct calibration_key {
     char version[32];               /* of the program */
     char cpu[CALIBRATION_TEXT_MAX]; /* the processor's name */
     char variant[32];               /* ggml's kernels that were chosen: "zen4" */
+    char products[32];              /* our own for quantised weights: "amx"; "ggml": none */
     int32_t n_threads;
     double cpu_quota;    /* CPUs that the control group grants; 0: no limit */
     double cpu_period_s; /* over which it counts them; 0: no limit */

@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_BYTES 4096
 #define MS INT64_C(1000000)
+#define END_MS 100 /* from its last word to its end, which takes a few */
 
 sl_status calibrate_child_start(const char *program, const char *home, int32_t n_threads,
                                 bool background, struct calibrate_child *out, struct sl_err *err)
@@ -52,11 +54,18 @@ sl_status calibrate_child_read(struct calibrate_child *child, bool *out_done, st
     return sl_err_errno(err, errno, "read");
 }
 
-/* It has closed its output, so that its end is near. */
+/* It has closed its output or was killed, so that its end is near; if not, it is made to. */
 static int reap(struct calibrate_child *child)
 {
+    static const struct timespec soon = {.tv_nsec = MS};
     int state = -1;
-    while (child->pid > 0 && waitpid(child->pid, &state, 0) < 0 && errno == EINTR) {
+    pid_t ended = child->pid > 0 ? waitpid(child->pid, &state, WNOHANG) : -1;
+    for (int i = 0; ended == 0 && i < END_MS; i++) {
+        nanosleep(&soon, NULL);
+        ended = waitpid(child->pid, &state, WNOHANG);
+    }
+    if (ended == 0) kill(child->pid, SIGKILL);
+    while (ended == 0 && waitpid(child->pid, &state, 0) < 0 && errno == EINTR) {
     }
     child->pid = -1;
     return state;

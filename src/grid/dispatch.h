@@ -11,6 +11,7 @@
  *   dispatch_members.c  reports, round trips, which member has which number
  *   dispatch_catalog.c  models by name, from the members' cards
  *   dispatch_place.c    which models are loaded where: the live gateway with the lowest id decides
+ *   dispatch_hope.c     what nobody can load, and why
  *   dispatch_split.c    models over several members: dispatch_split.h has its files
  *   dispatch_explain.c  why a request ran where it did
  *   dispatch_world.c    the loop and the bus, in place of which tests have their own

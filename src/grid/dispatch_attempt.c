@@ -3,6 +3,7 @@
  * missing is asked for again (SYNC), and a RUN that was never heard of is said again. */
 #include "grid/dispatch_int.h"
 #include "base/mem.h"
+#include "grid/dispatch_split.h"
 #include <string.h>
 
 #define MS INT64_C(1000000)
@@ -242,12 +243,18 @@ static void on_gone(struct dispatch *dispatch, struct dispatch_node *node,
     dispatch_step(dispatch, &event);
 }
 
-/* A node that lacks the model is none to ask, as long as others have it. */
+/* A node that lacks the model, or from which it was removed while the request was there, is none to
+ * ask, as long as others run it, have its file, or will have a part of it. */
 static bool others_have_it(const struct dispatch_attempt *attempt)
 {
     const struct dispatch *dispatch = attempt->request->dispatch;
+    const struct dispatch_model *model = attempt->request->model;
     const struct node_table *table = router_nodes(dispatch->router);
-    return table->n_by_model[attempt->request->model->number] > 1;
+    const struct hosted_model *here = node_table_hosted(table, attempt->node, model->number);
+    uint32_t runs_here = here && here->rank != NODE_NONE;
+    uint32_t is_here = model->holders[attempt->node / 64] >> attempt->node % 64 & 1;
+    return table->n_by_model[model->number] > runs_here || model->n_holders > is_here ||
+           dispatch_chain_of(dispatch, model->number);
 }
 
 static void on_bad_end(struct dispatch *dispatch, struct dispatch_node *node,
@@ -256,8 +263,8 @@ static void on_bad_end(struct dispatch *dispatch, struct dispatch_node *node,
     bool refused = last->type == GRID_EVENT_REFUSED;
     sl_status status = last->node.status == SL_OK ? SL_INTERNAL : last->node.status;
     struct router_event event = news_of(attempt, ROUTER_FAILED);
-    if (refused && (status == SL_BUSY || status == SL_UNAVAILABLE ||
-                    (status == SL_NOT_FOUND && others_have_it(attempt)))) {
+    if (status == SL_NOT_FOUND && others_have_it(attempt)) status = SL_UNAVAILABLE;
+    if (refused && (status == SL_BUSY || status == SL_UNAVAILABLE)) {
         event.kind = ROUTER_REFUSED;
         event.retry_after_ns = last->node.retry_after_ms * MS;
         node->n_refused++;

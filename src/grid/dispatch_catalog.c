@@ -490,12 +490,33 @@ static int rank_of(enum sched_model_state state)
     return ranks[state];
 }
 
-static void add_hosted(struct node_model *out, const struct grid_hosted *hosted)
+/* What a replica takes: of a chain, what its head and the members behind it say. */
+static uint64_t replica_bytes(const struct dispatch *dispatch, const struct dispatch_node *node,
+                              const struct grid_hosted *hosted)
 {
+    uint64_t bytes = hosted->bytes;
+    for (size_t i = 1; hosted->split && i < hosted->split->n_stages; i++) {
+        const struct dispatch_node *at =
+            dispatch_node_find(dispatch, hosted->split->stages[i].member);
+        for (size_t k = 0; at && at->has_report && k < at->report.n_stages; k++)
+            if (!strcmp(at->report.stages[k].model, hosted->name) &&
+                !strcmp(at->report.stages[k].head, node->id))
+                bytes += at->report.stages[k].bytes;
+    }
+    return bytes;
+}
+
+static void add_hosted(const struct dispatch *dispatch, const struct dispatch_node *node,
+                       const struct grid_hosted *hosted, uint64_t *most, struct node_model *out)
+{
+    uint64_t bytes = replica_bytes(dispatch, node, hosted);
     out->n_running += (int32_t)hosted->load.n_running;
     out->n_waiting += (int32_t)hosted->load.n_waiting;
     out->n_slots += hosted->load.n_slots;
-    if (hosted->bytes > out->bytes) out->bytes = hosted->bytes;
+    if (bytes > *most) { /* what replicas take is known better than a card's estimate */
+        *most = out->bytes = bytes;
+        out->n_parts = hosted->split ? (uint32_t)hosted->split->n_stages : 0;
+    }
     if (*hosted->last_error) out->last_error = hosted->last_error;
     out->n_loads += hosted->load.state == SCHED_READY;
     if (rank_of(hosted->load.state) <= rank_of(out->sched_state)) return;
@@ -507,6 +528,7 @@ static void fill_model(struct dispatch *dispatch, const struct dispatch_model *m
                        struct node_model *out)
 {
     const struct grid_card *card = model->card;
+    uint64_t most = 0;
     *out = (struct node_model){.name = model->name,
                                .path = "",
                                .digest = model->digest,
@@ -532,8 +554,12 @@ static void fill_model(struct dispatch *dispatch, const struct dispatch_model *m
         enum node_health health = router_nodes(dispatch->router)->nodes[i].health;
         if (!node->used || !node->has_report || health == NODE_DEAD) continue;
         for (size_t k = 0; k < node->report.n_hosted; k++)
-            if (node->hosted_models[k] == model->number) add_hosted(out, &node->report.hosted[k]);
+            if (node->hosted_models[k] == model->number)
+                add_hosted(dispatch, node, &node->report.hosted[k], &most, out);
     }
+    out->until_unused = !dispatch_is_kept(dispatch, model->number);
+    if (out->until_unused && dispatch->stats.places)
+        out->expires_in_ns = placement_stays_ns(dispatch->placement, model->number);
     out->n_waiting += (int32_t)router_pending(dispatch->router, model->number);
     if (out->sched_state == SCHED_READY) out->load_fraction = 1;
     out->state = sched_model_state_name(out->sched_state);

@@ -90,7 +90,8 @@ sl_status dispatch_chain_set(struct dispatch *dispatch, const struct dispatch_mo
 {
     struct dispatch_chain *chain = dispatch_chain_of(dispatch, model->number);
     struct grid_split *told = dispatch_split_tell(dispatch, split);
-    uint32_t n_failures = chain ? chain->n_failures : 0;
+    /* After a rest it is tried as if it were new. */
+    uint32_t n_failures = chain && chain->n_failures < FAILURES_MAX ? chain->n_failures : 0;
     if (!told) return sl_err_set(err, SL_NOMEM, "no memory for a chain");
     if (chain && chain->head != split->members[0]) dispatch_chain_unload(dispatch, chain);
     if (chain)
@@ -202,11 +203,10 @@ static void note_failure(struct dispatch *dispatch, struct dispatch_chain *chain
 static void try_again(struct dispatch *dispatch, struct dispatch_chain *chain)
 {
     if (chain->failed_ns < 0) return;
-    int64_t wait_ns =
-        chain->n_failures >= FAILURES_MAX ? REST_NS : AGAIN_NS << (chain->n_failures - 1);
+    bool rests = chain->n_failures >= FAILURES_MAX;
+    int64_t wait_ns = rests ? REST_NS : AGAIN_NS << (chain->n_failures - 1);
     if (dispatch->router_ns - chain->failed_ns < wait_ns) return;
-    if (chain->n_failures >= FAILURES_MAX) chain->n_failures = 0;
-    chain->wish.reserve = RESERVE * chain->n_failures;
+    chain->wish.reserve = rests ? 0 : RESERVE * chain->n_failures;
     replan(dispatch, chain, "the chain before it failed");
 }
 
@@ -333,15 +333,74 @@ static void adopt_all(struct dispatch *dispatch)
     }
 }
 
+/* Nobody uses it now, though a request may be on its way, and nobody wants it kept. */
+static bool is_spare(const struct dispatch *dispatch, uint32_t node, size_t i)
+{
+    const struct grid_hosted *hosted = &dispatch->nodes[node].report.hosted[i];
+    uint32_t model = dispatch->nodes[node].hosted_models[i];
+    if (model == NODE_NONE || hosted->load.state != SCHED_READY || dispatch->waiting[model])
+        return false;
+    const struct hosted_model *known =
+        node_table_hosted(router_nodes(dispatch->router), node, model);
+    return !hosted->load.n_running && !hosted->load.n_waiting &&
+           !(known && known->n_outstanding > 0) && !dispatch_is_kept(dispatch, model);
+}
+
+/* What a stage lacks of memory now; false: its member's spare models would not make up for it. */
+static bool lacks(const struct dispatch *dispatch, const struct dispatch_model *model,
+                  const struct dispatch_split *split, size_t stage, uint64_t *out_bytes)
+{
+    static const struct dispatch_wish now = {.head = NODE_NONE};
+    uint32_t at = split->members[stage];
+    const struct dispatch_node *node = &dispatch->nodes[at];
+    uint64_t room = dispatch_split_room(dispatch, node, model, &now), spare = 0;
+    uint64_t need = split->plan.stages[stage].memory_bytes;
+    *out_bytes = need > room ? need - room : 0;
+    for (size_t k = 0; k < node->report.n_hosted && spare < *out_bytes; k++)
+        if (node->hosted_models[k] != model->number && is_spare(dispatch, at, k))
+            spare += node->report.hosted[k].bytes;
+    return spare >= *out_bytes;
+}
+
+/* What members were told to load stays there until they are told otherwise: models that nobody uses
+ * make room for the stages of a plan, which is made anew when reports show it. Unless that is room
+ * for every stage none has to go. */
+static void make_room(struct dispatch *dispatch, const struct dispatch_model *model,
+                      const struct dispatch_split *split)
+{
+    uint64_t lack;
+    for (size_t i = 0; i < split->plan.n_stages; i++)
+        if (!lacks(dispatch, model, split, i, &lack)) return;
+    for (size_t i = 0; i < split->plan.n_stages; i++) {
+        uint32_t at = split->members[i];
+        const struct dispatch_node *node = &dispatch->nodes[at];
+        (void)lacks(dispatch, model, split, i, &lack);
+        for (size_t k = 0; k < node->report.n_hosted && lack > 0; k++) {
+            if (node->hosted_models[k] == model->number || !is_spare(dispatch, at, k)) continue;
+            uint64_t bytes = node->report.hosted[k].bytes;
+            lack -= bytes < lack ? bytes : lack;
+            if (dispatch_chain_split(dispatch, at, node->hosted_models[k]))
+                dispatch_chain_drop(dispatch, node->hosted_models[k]);
+            dispatch_control(dispatch, GRID_CONTROL_UNLOAD, at, node->hosted_models[k]);
+        }
+    }
+}
+
 static void begin(struct dispatch *dispatch, struct dispatch_model *model)
 {
-    const struct dispatch_wish wish = {.link = ENGINE_LINK_F16, .head = NODE_NONE};
+    struct dispatch_wish wish = {.link = ENGINE_LINK_F16, .head = NODE_NONE};
     struct dispatch_split split;
     struct sl_err err = SL_ERR_INIT;
-    if (dispatch_split_make(dispatch, model, &wish, &split, &err) == SL_OK &&
-        split.plan.n_stages > 1)
+    sl_status status = dispatch_split_make(dispatch, model, &wish, &split, &err);
+    if (status == SL_OK && split.plan.n_stages > 1) {
         (void)!dispatch_chain_set(dispatch, model, &wish, &split, false,
                                   "no member has room for all of it", &err);
+    } else if (status == SL_UNAVAILABLE) {
+        wish.room = DISPATCH_ROOM_SOON;
+        if (dispatch_split_make(dispatch, model, &wish, &split, &err) == SL_OK &&
+            split.plan.n_stages > 1)
+            make_room(dispatch, model, &split);
+    }
 }
 
 void dispatch_chains_step(struct dispatch *dispatch)
@@ -366,7 +425,8 @@ void dispatch_chains_step(struct dispatch *dispatch)
 sl_status dispatch_chain_hope(struct dispatch *dispatch, struct dispatch_model *model,
                               struct sl_err *err)
 {
-    const struct dispatch_wish wish = {.link = ENGINE_LINK_F16, .head = NODE_NONE};
+    const struct dispatch_wish wish = {
+        .link = ENGINE_LINK_F16, .head = NODE_NONE, .room = DISPATCH_ROOM_SOON};
     const struct dispatch_chain *chain = dispatch_chain_of(dispatch, model->number);
     struct dispatch_split split;
     struct sl_err why = SL_ERR_INIT;
@@ -378,6 +438,11 @@ sl_status dispatch_chain_hope(struct dispatch *dispatch, struct dispatch_model *
         /* On one member it was tried: who asks does not know of any that could load it whole. */
         if (model->hope == SL_OK && split.plan.n_stages < 2)
             model->hope = sl_err_set(&why, SL_UNAVAILABLE, "there is one member for it only");
+        const struct dispatch_wish all = {
+            .link = wish.link, .head = wish.head, .room = DISPATCH_ROOM_ALL};
+        struct sl_err ignored = SL_ERR_INIT;
+        model->hope_held = model->hope == SL_UNAVAILABLE &&
+                           dispatch_split_make(dispatch, model, &all, &split, &ignored) == SL_OK;
         model->hope_ns = dispatch->router_ns + S;
         snprintf(model->hope_text, sizeof model->hope_text, "%.199s", why.text);
     }

@@ -226,13 +226,16 @@ static void put_places(const struct dispatch *dispatch, struct sl_json *json,
     sl_json_array(json);
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct dispatch_node *node = &dispatch->nodes[i];
-        const struct grid_hosted *hosted = NULL;
+        const struct grid_hosted *hosted =
+            node->used ? dispatch_hosted_of(dispatch, i, model->number) : NULL;
         bool has_file = model->holders[i / 64] >> i % 64 & 1;
-        for (size_t k = 0; node->used && node->has_report && k < node->report.n_hosted; k++)
-            if (node->hosted_models[k] == model->number) hosted = &node->report.hosted[k];
         if (!node->used || (!hosted && !has_file)) continue;
+        /* Its last report says how things were. */
+        enum node_health health = router_nodes(dispatch->router)->nodes[i].health;
+        if (health == NODE_DEAD) hosted = NULL;
         sl_json_object(json);
         put_node(dispatch, json, i);
+        sl_json_kv_str(json, "health", node_health_name(health));
         sl_json_kv_bool(json, "has_file", has_file);
         sl_json_kv_str(json, "state",
                        sched_model_state_name(hosted ? hosted->load.state : SCHED_UNLOADED));
@@ -252,7 +255,6 @@ sl_status dispatch_explain_model(struct dispatch *dispatch, const char *name, st
     struct pick_row rows[ROUTER_ROWS_MAX];
     struct pick_rows all = {.rows = rows, .capacity = ROUTER_ROWS_MAX};
     struct pick pick;
-    struct sl_err hope = SL_ERR_INIT;
     sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
     if (status != SL_OK) return status;
     struct pick_ask ask = {.model = model->number, .output_tokens = (uint64_t)model->output_tokens};
@@ -265,8 +267,7 @@ sl_status dispatch_explain_model(struct dispatch *dispatch, const char *name, st
     sl_json_kv_int(json, "memory_bytes", (int64_t)dispatch_model_bytes(model));
     sl_json_kv_int(json, "waiting", router_pending(dispatch->router, model->number));
     sl_json_kv_bool(json, "pinned", model->pinned);
-    if (dispatch_model_hope(dispatch, model, &hope) != SL_OK)
-        sl_json_kv_str(json, "why", hope.text);
+    dispatch_hope_put(dispatch, json, model);
     put_places(dispatch, json, model);
     dispatch_chain_put(dispatch, json, model);
     sl_json_key(json, "decision");

@@ -77,6 +77,7 @@ struct dispatch_model {
     int64_t hope_ns;                       /* until then it stands whether one could be */
     sl_status hope;
     char hope_text[200]; /* why not */
+    bool hope_held;      /* without pinned models one could be */
 };
 
 /* --- requests --- */
@@ -129,6 +130,7 @@ struct dispatch_request {
     enum dispatch_todo todo;
     sl_status fail_status; /* TODO_FAIL */
     const char *fail_text;
+    int64_t fail_retry_ms; /* 0: it is no use to ask again soon */
     struct dispatch_request *todo_next;
 };
 
@@ -333,12 +335,11 @@ void dispatch_place_model(struct dispatch *dispatch, const struct dispatch_model
 void dispatch_publish_demand(struct dispatch *dispatch);
 /* Says again what members have not followed yet: the bus may have lost it. */
 void dispatch_control_repeat(struct dispatch *dispatch);
-/* UNAVAILABLE: no member can load it, with the numbers. */
-SL_CHECK sl_status dispatch_model_hope(struct dispatch *dispatch, struct dispatch_model *model,
-                                       struct sl_err *err);
-void dispatch_fail_hopeless(struct dispatch *dispatch);
-/* Could one member load all of it, whatever else is there now? */
-bool dispatch_fits_whole(const struct dispatch *dispatch, const struct dispatch_model *model);
+/* Somebody wants it loaded, asked for or not, here or at another gateway: it gives way to none. */
+bool dispatch_is_kept(const struct dispatch *dispatch, uint32_t model);
+/* As the member's report has it, whatever has become of the member since; NULL: it has not. */
+const struct grid_hosted *dispatch_hosted_of(const struct dispatch *dispatch, uint32_t node,
+                                             uint32_t model);
 bool dispatch_is_live_gateway(const struct dispatch *dispatch, const struct dispatch_node *node);
 /* Says it to the member, and again until its reports show it done; a later wish takes the place of
  * an earlier one. */
@@ -346,6 +347,24 @@ void dispatch_control(struct dispatch *dispatch, enum grid_control_kind kind, ui
                       uint32_t model);
 /* LOAD, unless something about that model is being said there already. */
 void dispatch_control_keep(struct dispatch *dispatch, uint32_t node, uint32_t model);
+
+/* --- dispatch_hope.c --- */
+
+/* UNAVAILABLE: no member can load it, with the numbers and the pinned models that are why;
+ * *retry_after_ms, which may be NULL, says when that may be another, 0: it will not by itself. */
+SL_CHECK sl_status dispatch_model_hope(struct dispatch *dispatch, struct dispatch_model *model,
+                                       int64_t *retry_after_ms, struct sl_err *err);
+/* Ends requests that wait in vain. */
+void dispatch_fail_hopeless(struct dispatch *dispatch);
+/* Could one member load all of it, once whatever is not pinned has gone? */
+bool dispatch_fits_whole(const struct dispatch *dispatch, const struct dispatch_model *model);
+/* Of the member's memory, what pinned models other than this one have and keep. */
+uint64_t dispatch_held_bytes(const struct dispatch *dispatch, const struct dispatch_node *node,
+                             const struct dispatch_model *model);
+/* Members of the object at hand: why it cannot be loaded, if so, and the pinned models that hold
+ * the room that is missing. */
+void dispatch_hope_put(struct dispatch *dispatch, struct sl_json *json,
+                       struct dispatch_model *model);
 
 /* --- dispatch_explain.c --- */
 

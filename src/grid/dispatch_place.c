@@ -11,10 +11,6 @@
 #define DEMAND_TRUST_NS (5 * S)   /* a gateway that was silent for five DEMANDs is none */
 #define CONTROL_AGAIN_NS (1 * S)  /* a report may be a second away */
 #define CONTROL_UNTIL_NS (60 * S) /* placement's load_timeout_ns: then it decides anew */
-/* A member that died may be back in so long: what only it can load is waited for. */
-#define COMEBACK_NS (30 * S)
-#define HOPELESS_NS (5 * S) /* a request waits that long for a member that can load its model */
-#define GB 1e9
 
 /* --- what waits where --- */
 
@@ -87,8 +83,8 @@ void dispatch_place_model(struct dispatch *dispatch, const struct dispatch_model
 
 /* --- telling the nodes --- */
 
-static const struct grid_hosted *hosted_of(const struct dispatch *dispatch, uint32_t node,
-                                           uint32_t model)
+const struct grid_hosted *dispatch_hosted_of(const struct dispatch *dispatch, uint32_t node,
+                                             uint32_t model)
 {
     const struct dispatch_node *entry = &dispatch->nodes[node];
     for (size_t i = 0; entry->has_report && i < entry->report.n_hosted; i++)
@@ -157,7 +153,7 @@ void dispatch_control(struct dispatch *dispatch, enum grid_control_kind kind, ui
 static bool control_is_done(const struct dispatch *dispatch, const struct dispatch_control *control)
 {
     const struct dispatch_node *node = &dispatch->nodes[control->node];
-    const struct grid_hosted *hosted = hosted_of(dispatch, control->node, control->model);
+    const struct grid_hosted *hosted = dispatch_hosted_of(dispatch, control->node, control->model);
     enum sched_model_state state = hosted ? hosted->load.state : SCHED_UNLOADED;
     bool loaded = state != SCHED_UNLOADED && state != SCHED_DRAINING;
     if (!node->used || node->epoch != control->epoch) return true; /* it has forgotten */
@@ -212,19 +208,33 @@ static void count_waiting(struct dispatch *dispatch)
     }
 }
 
+/* Does a gateway say so of the model? */
+static bool is_demanded(const struct dispatch *dispatch, uint32_t model, bool splits)
+{
+    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
+        const struct dispatch_node *node = &dispatch->nodes[i];
+        if (!dispatch_is_live_gateway(dispatch, node)) continue;
+        for (uint32_t k = 0; k < node->n_demands; k++)
+            if (node->demands[k].model == model &&
+                (node->demands[k].splits || (!splits && node->demands[k].pinned)))
+                return true;
+    }
+    return false;
+}
+
 /* A person has decided how the model runs, here or at another gateway: it gets no whole replicas
  * beside its chain but those that people load. */
 static bool is_split_by_hand(const struct dispatch *dispatch, uint32_t model)
 {
     const struct dispatch_chain *chain = dispatch_chain_of(dispatch, model);
-    if (chain && chain->by_hand) return true;
-    for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
-        const struct dispatch_node *node = &dispatch->nodes[i];
-        if (!dispatch_is_live_gateway(dispatch, node)) continue;
-        for (uint32_t k = 0; k < node->n_demands; k++)
-            if (node->demands[k].model == model && node->demands[k].splits) return true;
-    }
-    return false;
+    return (chain && chain->by_hand) || is_demanded(dispatch, model, true);
+}
+
+bool dispatch_is_kept(const struct dispatch *dispatch, uint32_t model)
+{
+    const struct dispatch_chain *chain = dispatch_chain_of(dispatch, model);
+    return dispatch->models[model].pinned || (chain && chain->by_hand) ||
+           is_demanded(dispatch, model, false);
 }
 
 void dispatch_place(struct dispatch *dispatch)
@@ -256,150 +266,13 @@ void dispatch_place(struct dispatch *dispatch)
     dispatch_chains_step(dispatch);
 }
 
-/* --- what nobody can load --- */
-
-struct room {
-    uint32_t n_seen, n_fit;
-    uint64_t largest_bytes;
-    const struct dispatch_node *largest;
-    const char *error; /* of one where it fits but cannot be loaded */
-};
-
-/* Is the member there, or may it be back soon? */
-static bool counts(const struct dispatch *dispatch, const struct dispatch_node *node)
-{
-    const struct grid_node *entry = &router_nodes(dispatch->router)->nodes[node->number];
-    if (!node->used || !node->has_report || entry->facts.duty != NODE_OPEN) return false;
-    return entry->health == NODE_ALIVE || entry->health == NODE_SUSPECT ||
-           dispatch->router_ns - entry->heard_ns < COMEBACK_NS;
-}
-
-/* True: this member could load it. */
-static bool could_load(const struct dispatch *dispatch, const struct dispatch_node *node,
-                       const struct dispatch_model *model, struct room *room)
-{
-    uint64_t bytes = node->report.facts.memory_bytes;
-    const struct grid_hosted *hosted = hosted_of(dispatch, node->number, model->number);
-    room->n_seen++;
-    if (bytes >= room->largest_bytes) {
-        room->largest_bytes = bytes;
-        room->largest = node;
-    }
-    if (bytes < dispatch_model_bytes(model)) return false;
-    room->n_fit++;
-    if (!hosted || hosted->split || hosted->load.state != SCHED_FAILED) return true;
-    room->error = hosted->last_error;
-    return false;
-}
-
-bool dispatch_fits_whole(const struct dispatch *dispatch, const struct dispatch_model *model)
-{
-    struct room room = {0};
-    for (uint32_t i = 0; i < dispatch->n_nodes; i++)
-        if (counts(dispatch, &dispatch->nodes[i]) &&
-            could_load(dispatch, &dispatch->nodes[i], model, &room))
-            return true;
-    return false;
-}
-
-#define BYTES_TEXT_SIZE 24
-
-static const char *bytes_text(uint64_t bytes, char out[BYTES_TEXT_SIZE])
-{
-    if (bytes >= GB)
-        snprintf(out, BYTES_TEXT_SIZE, "%.2f GB", (double)bytes / GB);
-    else
-        snprintf(out, BYTES_TEXT_SIZE, "%.1f MB", (double)bytes / 1e6);
-    return out;
-}
-
-/* What each has, as far as there is place. */
-static void put_rooms(const struct dispatch *dispatch, char *out, size_t size)
-{
-    size_t at = 0;
-    *out = '\0';
-    for (uint32_t i = 0; i < dispatch->n_nodes && at + 1 < size; i++) {
-        const struct dispatch_node *node = &dispatch->nodes[i];
-        if (!counts(dispatch, node)) continue;
-        char text[BYTES_TEXT_SIZE];
-        int n = snprintf(out + at, size - at, "%s%.24s %s", at ? ", " : "",
-                         dispatch_node_name(dispatch, node),
-                         bytes_text(node->report.facts.memory_bytes, text));
-        if (n < 0 || (size_t)n >= size - at) break;
-        at += (size_t)n;
-    }
-}
-
-static sl_status refuse(const struct dispatch *dispatch, const struct dispatch_model *model,
-                        const struct room *room, const struct sl_err *why, struct sl_err *err)
-{
-    char rooms[200], needs[BYTES_TEXT_SIZE], has[BYTES_TEXT_SIZE];
-    if (room->n_fit > 0)
-        return sl_err_set(err, SL_UNAVAILABLE, "%.200s cannot be loaded anywhere: %.200s",
-                          model->name, room->error);
-    put_rooms(dispatch, rooms, sizeof rooms);
-    return sl_err_set(err, SL_UNAVAILABLE,
-                      "%.200s needs %s of memory; of %u members the largest, %.64s, has %s for "
-                      "models (all: %s); split over them: %.400s",
-                      model->name, bytes_text(dispatch_model_bytes(model), needs), room->n_seen,
-                      dispatch_node_name(dispatch, room->largest),
-                      bytes_text(room->largest_bytes, has), rooms, why->text);
-}
-
-sl_status dispatch_model_hope(struct dispatch *dispatch, struct dispatch_model *model,
-                              struct sl_err *err)
-{
-    struct room room = {0};
-    struct sl_err why = SL_ERR_INIT;
-    if (ready_somewhere(dispatch, model->number)) return SL_OK;
-    for (uint32_t i = 0; i < dispatch->n_nodes; i++)
-        if (counts(dispatch, &dispatch->nodes[i]) &&
-            could_load(dispatch, &dispatch->nodes[i], model, &room))
-            return SL_OK;
-    if (room.n_seen == 0) return SL_OK; /* nobody has reported yet, or all rest for a while */
-    if (dispatch_chain_hope(dispatch, model, &why) == SL_OK) return SL_OK;
-    return refuse(dispatch, model, &room, &why, err);
-}
-
-static void fail_all(struct dispatch *dispatch, const struct dispatch_model *model,
-                     const struct sl_err *err)
-{
-    size_t at = 0;
-    struct dispatch_request *request;
-    while ((request = sl_idmap_next(&dispatch->requests, &at))) {
-        if (request->model != model || request->silent || request->todo != TODO_NONE ||
-            request->attempts[0].number || request->attempts[1].number)
-            continue;
-        request->fail_status = err->status;
-        request->fail_text = err->text;
-        dispatch_todo(request, TODO_FAIL);
-    }
-    dispatch_work(dispatch); /* while the text is there */
-}
-
-void dispatch_fail_hopeless(struct dispatch *dispatch)
-{
-    struct sl_err err = SL_ERR_INIT;
-    for (uint32_t i = 0; i < dispatch->n_models; i++) {
-        struct dispatch_model *model = &dispatch->models[i];
-        if (!model->used || !router_pending(dispatch->router, i) ||
-            dispatch_model_hope(dispatch, model, &err) == SL_OK) {
-            model->hopeless_ns = -1;
-        } else if (model->hopeless_ns < 0) {
-            model->hopeless_ns = dispatch->router_ns;
-        } else if (dispatch->router_ns - model->hopeless_ns >= HOPELESS_NS) {
-            fail_all(dispatch, model, &err);
-        }
-    }
-}
-
 /* --- by hand --- */
 
 sl_status dispatch_pin(struct dispatch *dispatch, const char *name, struct sl_err *err)
 {
     struct dispatch_model *model;
     sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
-    if (status == SL_OK) status = dispatch_model_hope(dispatch, model, err);
+    if (status == SL_OK) status = dispatch_model_hope(dispatch, model, NULL, err);
     if (status != SL_OK) return status;
     model->pinned = model->asked_for = true;
     dispatch_model_tell(dispatch, model);
@@ -419,7 +292,7 @@ sl_status dispatch_stop(struct dispatch *dispatch, const char *name, struct sl_e
     dispatch_model_tell(dispatch, model);
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct grid_hosted *hosted =
-            dispatch->nodes[i].used ? hosted_of(dispatch, i, model->number) : NULL;
+            dispatch->nodes[i].used ? dispatch_hosted_of(dispatch, i, model->number) : NULL;
         if (!hosted || hosted->load.state == SCHED_UNLOADED) continue;
         dispatch_control(dispatch, GRID_CONTROL_UNLOAD, i, model->number);
         n_told++;

@@ -169,17 +169,33 @@ static void put_hop(struct sl_json *json, const struct grid_hop *hop)
     sl_json_kv_num(json, "load", hop->load);
 }
 
+static enum node_health health_of(const struct dispatch *dispatch, const char *member)
+{
+    const struct dispatch_node *node = dispatch_node_find(dispatch, member);
+    return node ? router_nodes(dispatch->router)->nodes[node->number].health : NODE_DEAD;
+}
+
+/* Without a member there is no chain, whatever its head may still think of it. */
+static const char *chain_state(const struct dispatch *dispatch, const struct grid_split *split,
+                               const struct grid_hosted *hosted)
+{
+    for (size_t i = 0; i < split->n_stages; i++)
+        if (health_of(dispatch, split->stages[i].member) == NODE_DEAD) return "broken";
+    return sched_model_state_name(hosted ? hosted->load.state : SCHED_UNLOADED);
+}
+
 static void put_chain(const struct dispatch *dispatch, struct sl_json *json,
                       const struct grid_split *split, const struct grid_hosted *hosted)
 {
     const struct grid_hop *hops = hosted ? hosted->hops : NULL;
-    sl_json_kv_str(json, "state",
-                   sched_model_state_name(hosted ? hosted->load.state : SCHED_UNLOADED));
+    sl_json_kv_str(json, "state", chain_state(dispatch, split, hosted));
     sl_json_key(json, "stages");
     sl_json_array(json);
     for (size_t i = 0; i < split->n_stages; i++) {
         sl_json_object(json);
         put_member(dispatch, json, split->stages[i].member);
+        sl_json_kv_str(json, "health",
+                       node_health_name(health_of(dispatch, split->stages[i].member)));
         sl_json_kv_int(json, "first", split->stages[i].first);
         sl_json_kv_int(json, "last", split->stages[i].last);
         if (hops) put_hop(json, &hops[i]);
@@ -190,12 +206,14 @@ static void put_chain(const struct dispatch *dispatch, struct sl_json *json,
     sl_json_kv_int(json, "n_seqs", split->n_seqs);
 }
 
-/* As the head reports it, if one does. */
+/* As the head reports it, if one that lives does. */
 static const struct grid_hosted *reported(const struct dispatch *dispatch, uint32_t model)
 {
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct dispatch_node *node = &dispatch->nodes[i];
-        for (size_t k = 0; node->used && node->has_report && k < node->report.n_hosted; k++)
+        if (!node->used || !node->has_report || health_of(dispatch, node->id) == NODE_DEAD)
+            continue;
+        for (size_t k = 0; k < node->report.n_hosted; k++)
             if (node->hosted_models[k] == model && node->report.hosted[k].split)
                 return &node->report.hosted[k];
     }

@@ -161,7 +161,7 @@ sl_status dispatch_submit(struct dispatch *dispatch, const struct node_submit *r
     dispatch_clock(dispatch);
     sl_status status = dispatch_model_resolve(dispatch, req->model, &model, err);
     if (status == SL_OK) status = check(req, err);
-    if (status == SL_OK) status = dispatch_model_hope(dispatch, model, err);
+    if (status == SL_OK) status = dispatch_model_hope(dispatch, model, retry_after_ms, err);
     if (status == SL_OK && dispatch->requests.n_entries >= DISPATCH_REQUESTS_MAX) {
         *retry_after_ms = BUSY_AFTER_MS;
         status = sl_err_set(err, SL_BUSY, "%d requests are under way", DISPATCH_REQUESTS_MAX);
@@ -275,6 +275,7 @@ static void fail_later(struct dispatch_request *request, sl_status status, const
     if (request->silent) return;
     request->fail_status = status;
     request->fail_text = text;
+    request->fail_retry_ms = sl_status_retryable(status) ? BUSY_AFTER_MS : 0;
     dispatch_todo(request, TODO_FAIL);
 }
 
@@ -380,6 +381,7 @@ static void fail(struct dispatch_request *request, const struct router_action *a
 void dispatch_request_end(struct dispatch_request *request, const struct router_action *action)
 {
     const struct router_action lost = {.status = request->fail_status,
+                                       .retry_after_ms = (uint64_t)request->fail_retry_ms,
                                        .reason = request->fail_text};
     if (request->todo == TODO_FAIL)
         fail(request, &lost);

@@ -54,7 +54,7 @@ static bool holds(const struct dispatch_model *model, uint32_t node)
 
 /* --- memory --- */
 
-/* What would give way to a stage: models that nobody asks for now, and this model itself. */
+/* What would give way to a stage at once: models that nobody asks for, and this model itself. */
 static uint64_t yielding_bytes(const struct dispatch_node *node, const struct dispatch_model *model)
 {
     const struct grid_report *report = &node->report;
@@ -69,14 +69,16 @@ static uint64_t yielding_bytes(const struct dispatch_node *node, const struct di
     return bytes;
 }
 
-static uint64_t free_bytes(const struct dispatch_node *node, const struct dispatch_model *model,
-                           double reserve)
+uint64_t dispatch_split_room(const struct dispatch *dispatch, const struct dispatch_node *node,
+                             const struct dispatch_model *model, const struct dispatch_wish *wish)
 {
     uint64_t all = node->report.facts.memory_bytes, used = node->report.memory_used_bytes;
     uint64_t yielding = yielding_bytes(node, model);
     used = used > yielding ? used - yielding : 0;
-    uint64_t kept = (uint64_t)((double)all * reserve);
-    return all > used + kept ? all - used - kept : 0;
+    if (wish->room == DISPATCH_ROOM_SOON) used = dispatch_held_bytes(dispatch, node, model);
+    if (wish->room == DISPATCH_ROOM_ALL) used = 0;
+    uint64_t kept = (uint64_t)((double)all * wish->reserve), rest = all > used ? all - used : 0;
+    return rest > kept ? rest - kept : 0;
 }
 
 /* --- ways --- */
@@ -89,15 +91,22 @@ static const struct grid_peer *peer_of(const struct dispatch_node *from,
     return NULL;
 }
 
+/* What a member says that the planner would refuse is not known: it shall not spoil the plans of
+ * others. */
+static double known(double said)
+{
+    return said > 0 && said < SPLIT_NUMBER_END ? said : 0;
+}
+
 /* As either of them has measured it, or through this gateway. */
 static struct split_link link_of(const struct dispatch *dispatch, const struct dispatch_node *from,
                                  const struct dispatch_node *to)
 {
     const struct grid_peer *there = peer_of(from, to), *back = peer_of(to, from);
-    double rtt_s = there && there->rtt_s > 0 ? there->rtt_s : back ? back->rtt_s : 0;
-    double bytes_s = there && there->bytes_per_s > 0 ? there->bytes_per_s
-                     : back                          ? back->bytes_per_s
-                                                     : 0;
+    double rtt_s = there ? known(there->rtt_s) : 0;
+    double bytes_s = there ? known(there->bytes_per_s) : 0;
+    if (back && rtt_s <= 0) rtt_s = known(back->rtt_s);
+    if (back && bytes_s <= 0) bytes_s = known(back->bytes_per_s);
     if (rtt_s <= 0) rtt_s = dispatch_rtt_s(dispatch, from) + dispatch_rtt_s(dispatch, to);
     return (struct split_link){.seconds = rtt_s > 0 ? rtt_s / 2 : WAY_S, .bytes_s = bytes_s};
 }
@@ -128,11 +137,12 @@ static bool is_wished(const struct dispatch_wish *wish, const struct dispatch_no
 static struct split_node node_of(const struct planning *p, const struct dispatch_node *node)
 {
     const struct grid_report *report = &node->report;
-    struct split_node out = {.memory_bytes = free_bytes(node, p->model, p->wish->reserve),
+    struct split_node out = {.memory_bytes =
+                                 dispatch_split_room(p->dispatch, node, p->model, p->wish),
                              .slowdown = node->slowdown > 0 ? node->slowdown : 1,
                              .hop_s = node->hop_s > 0 ? node->hop_s : SPLIT_HOP_S,
                              .fetch_bytes_s = fetch_speed(p, node)};
-    if (report->machine)
+    if (report->machine && split_machine_ok(report->machine))
         out.machine = *report->machine;
     else
         out.machine.memory_bytes_s = MEMORY_BYTES_S;

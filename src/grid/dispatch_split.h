@@ -20,6 +20,13 @@
 
 #define DISPATCH_CHAINS_MAX 64 /* models that are split at a time */
 
+/* Which of a member's memory a plan may reckon with. */
+enum dispatch_room {
+    DISPATCH_ROOM_NOW,  /* what is free, or gives way at once */
+    DISPATCH_ROOM_SOON, /* all that no pinned model has: others go some time */
+    DISPATCH_ROOM_ALL,
+};
+
 /* What a chain is to be good for, and which members it may have. */
 struct dispatch_wish {
     struct split_goal goal; /* n_seqs and context 0: as much as fits, see dispatch_split_make */
@@ -29,6 +36,7 @@ struct dispatch_wish {
     enum engine_link_type link;
     uint32_t head;  /* only this one as stage 0; NODE_NONE: any */
     double reserve; /* of each member's memory that is left alone: grows with failures */
+    enum dispatch_room room;
 };
 
 /* A plan in terms of this gateway's members. */
@@ -63,6 +71,9 @@ SL_CHECK sl_status dispatch_split_make(struct dispatch *dispatch,
                                        const struct dispatch_model *model,
                                        const struct dispatch_wish *wish, struct dispatch_split *out,
                                        struct sl_err *err);
+/* Of the member's memory, for a stage of that model. */
+uint64_t dispatch_split_room(const struct dispatch *dispatch, const struct dispatch_node *node,
+                             const struct dispatch_model *model, const struct dispatch_wish *wish);
 /* Predicts the running chain anew and looks for a better one with the same head: true if that is
  * worth the move; then it is in *out. */
 bool dispatch_split_better(struct dispatch *dispatch, struct dispatch_chain *chain,

@@ -23,7 +23,9 @@
     X(head_bytes) \
     X(kv_bytes) \
     X(stage_bytes) \
-    X(head_buffer_bytes)
+    X(head_buffer_bytes) \
+    X(stage_row_bytes) \
+    X(head_row_bytes)
 
 #define SHAPE_NUMBERS(X) \
     X(layer_flops) \

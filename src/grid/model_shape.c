@@ -11,11 +11,20 @@
 
 _Static_assert(LLM_SHAPE_LAYERS_MAX <= SPLIT_LAYERS_MAX, "every shape can be planned with");
 
+#define CHUNK_LONG 512 /* what more rows take is measured between SPLIT_CHUNK_FITS and these */
+
 struct buffers {
     uint64_t stage, head; /* of any stage; what the last one needs more */
 };
 
-static void take(const struct llm_shape *from, struct buffers buffers, struct model_shape *out)
+static uint64_t for_a_row(uint64_t few, uint64_t many)
+{
+    uint64_t rows = CHUNK_LONG - SPLIT_CHUNK_FITS;
+    return many > few ? (many - few + rows - 1) / rows : 0;
+}
+
+static void take(const struct llm_shape *from, struct buffers buffers, struct buffers longer,
+                 struct model_shape *out)
 {
     out->model = (struct split_model){.n_layer = from->n_layer,
                                       .n_embd = from->n_embd,
@@ -25,6 +34,8 @@ static void take(const struct llm_shape *from, struct buffers buffers, struct mo
                                       .kv_bytes = from->kv_bytes,
                                       .stage_bytes = buffers.stage + PROCESS_BYTES,
                                       .head_buffer_bytes = buffers.head,
+                                      .stage_row_bytes = for_a_row(buffers.stage, longer.stage),
+                                      .head_row_bytes = for_a_row(buffers.head, longer.head),
                                       .layer_flops = from->layer_flops,
                                       .head_flops = from->head_flops,
                                       .attn_flops = from->attn_flops,
@@ -35,7 +46,7 @@ static void take(const struct llm_shape *from, struct buffers buffers, struct mo
 }
 
 /* Of a stage in the middle and of the whole model, which has the logits besides. */
-static sl_status measure_buffers(const char *path, const struct llm_shape *shape,
+static sl_status measure_buffers(const char *path, const struct llm_shape *shape, int32_t chunk,
                                  struct buffers *out, struct sl_err *err)
 {
     struct llm_engine_cfg cfg;
@@ -43,6 +54,7 @@ static sl_status measure_buffers(const char *path, const struct llm_shape *shape
     int32_t n_ctx = shape->n_ctx_train < CONTEXT ? shape->n_ctx_train : CONTEXT;
     llm_engine_cfg_default(&cfg);
     cfg.n_ctx = n_ctx;
+    cfg.n_batch = chunk;
     sl_status status = llm_engine_estimate(path, &cfg, &whole, err);
     if (status != SL_OK) return status;
     *out = (struct buffers){.stage = whole.compute_bytes};
@@ -57,12 +69,13 @@ static sl_status measure_buffers(const char *path, const struct llm_shape *shape
 
 sl_status model_shape_read(const char *path, struct model_shape *out, struct sl_err *err)
 {
-    struct buffers buffers;
+    struct buffers buffers, longer;
     struct llm_shape *shape = sl_malloc(sizeof *shape);
     if (!shape) return sl_err_set(err, SL_NOMEM, "%s: its shape", path);
     sl_status status = llm_shape_read(path, shape, err);
-    if (status == SL_OK) status = measure_buffers(path, shape, &buffers, err);
-    if (status == SL_OK) take(shape, buffers, out);
+    if (status == SL_OK) status = measure_buffers(path, shape, SPLIT_CHUNK_FITS, &buffers, err);
+    if (status == SL_OK) status = measure_buffers(path, shape, CHUNK_LONG, &longer, err);
+    if (status == SL_OK) take(shape, buffers, longer, out);
     if (status == SL_OK) out->n_ctx_train = shape->n_ctx_train;
     sl_free(shape);
     return status;

@@ -204,7 +204,9 @@ struct node_model {
     double load_fraction;
     bool pinned;
     uint64_t bytes;        /* weights, KV cache and buffers; an estimate until loaded */
-    int64_t expires_in_ns; /* until idle unload; < 0: never */
+    int64_t expires_in_ns; /* until idle unload; < 0: never, or see until_unused */
+    bool until_unused;     /* in a grid: it goes some time after its last request */
+    uint32_t n_parts;      /* members that it is split over, all in `bytes`; 0: it is whole */
     int32_t n_running, n_waiting;
     uint32_t n_loads, n_crashes;
     int pid;                        /* 0: no worker */

@@ -105,7 +105,9 @@ void node_entry_release(struct node_entry *entry)
 void node_entry_remove(struct node_entry *entry)
 {
     if (entry->removed) return;
-    struct sched_event event = {.kind = SCHED_MODEL_REMOVE, .model = entry->index};
+    /* Without its chain a part is nothing here; its requests go where the chain is now. */
+    struct sched_event event = {
+        .kind = SCHED_MODEL_REMOVE, .model = entry->index, .moved = entry->part != NULL};
     entry->removed = true;
     entry->node->n_removed++;
     node_step(entry->node, &event);

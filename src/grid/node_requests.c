@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define AGAIN_MS 1000 /* what a client is told whose request failed for want of something */
+
 /* --- life --- */
 
 static const void *copy(struct sl_arena *arena, const void *bytes, size_t n, bool *ok)
@@ -356,7 +358,7 @@ static sl_status send_all(struct node_request *r, struct sl_err *err)
 static void fail(struct node_request *r, sl_status status, const char *message)
 {
     struct sched_event cancel = {.kind = SCHED_CANCEL, .request = r->id};
-    emit_failed(r, status, message, 0);
+    emit_failed(r, status, message, sl_status_retryable(status) ? AGAIN_MS : 0);
     if (r->parts)
         node_step(r->node, &cancel);
     else

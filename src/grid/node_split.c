@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/size_text.h"
 #include "exec/llm/kv_cache.h"
 #include "grid/node_int.h"
 #include "grid/stage_link.h"
@@ -24,7 +25,7 @@ struct grid_split node_split_resolve(const struct node *node, const struct grid_
     if (!out.n_seqs) out.n_seqs = node->cfg.n_seqs_max;
     if (!out.n_seqs) out.n_seqs = SEQS_DEFAULT;
     if (out.kv_blocks) return out;
-    int32_t n_ctx = out.n_ctx ? out.n_ctx : CTX_DEFAULT;
+    int64_t n_ctx = out.n_ctx ? out.n_ctx : CTX_DEFAULT;
     int64_t of_one = (n_ctx + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS + 1;
     int64_t most = INT32_MAX / KV_BLOCK_TOKENS, n = of_one * out.n_seqs;
     out.kv_blocks = (int32_t)(n < most ? n : most);
@@ -335,15 +336,15 @@ static uint64_t idle_bytes(const struct node *node)
 sl_status node_charge(struct node *node, uint64_t bytes, struct sl_err *err)
 {
     struct sched_totals totals;
+    char needs[SL_SIZE_TEXT_MAX], has[SL_SIZE_TEXT_MAX], all[SL_SIZE_TEXT_MAX];
     sched_get_totals(node->sched, &totals);
     uint64_t used = totals.used_bytes + node->charged_bytes;
     uint64_t kept = used - idle_bytes(node);
     uint64_t available = kept < node->cfg.memory_bytes ? node->cfg.memory_bytes - kept : 0;
     if (bytes > available)
-        return sl_err_set(err, SL_NOMEM,
-                          "it needs %" PRIu64 " bytes of memory, %" PRIu64 " of %" PRIu64
-                          " are available",
-                          bytes, available, node->cfg.memory_bytes);
+        return sl_err_set(err, SL_NOMEM, "it needs %s of memory, %s of %s are available",
+                          sl_size_text(bytes, needs), sl_size_text(available, has),
+                          sl_size_text(node->cfg.memory_bytes, all));
     node->charged_bytes += bytes;
     tell_budget(node);
     return SL_OK;

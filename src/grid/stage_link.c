@@ -319,7 +319,9 @@ static void on_bytes(void *ctx, const void *bytes, size_t n)
     struct sl_err err = SL_ERR_INIT;
     struct frame frame;
     bool have = true;
-    link->heard_ns = sl_now_ns();
+    /* Before it is open only whole messages count: who sends them byte by byte holds its place for
+     * as long as it likes. */
+    if (link->state == STAGE_LINK_OPEN) link->heard_ns = sl_now_ns();
     sl_status status = frame_reader_feed(&link->reader, bytes, n);
     while (status == SL_OK && link->state != STAGE_LINK_ENDED) {
         status = frame_reader_next(&link->reader, &frame, &have, &err);

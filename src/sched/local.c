@@ -293,7 +293,7 @@ static void on_model_add(struct sched *sched, const struct sched_event *event)
 
 static void on_model_remove(struct sched *sched, const struct sched_event *event)
 {
-    residency_remove(&sched->residency, event->model, sched->now_ns);
+    residency_remove(&sched->residency, event->model, event->moved, sched->now_ns);
 }
 
 static void on_pin(struct sched *sched, const struct sched_event *event)

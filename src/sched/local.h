@@ -67,7 +67,8 @@ enum sched_event_kind {
     SCHED_PROGRESS,       /* request: it produced a token */
     SCHED_FINISHED,       /* request: the worker is done with it, well or not */
     SCHED_MODEL_ADD,      /* model_add: the model can be asked for from now on */
-    SCHED_MODEL_REMOVE,   /* model: waiting requests fail, running ones finish, then it is gone */
+    SCHED_MODEL_REMOVE,   /* model, moved: waiting requests fail, running ones finish, then it is
+                             gone */
     SCHED_PIN,            /* model, pinned: a pinned model is loaded, kept, and restarted */
     SCHED_STOP,           /* model: as MODEL_REMOVE, but it stays in the catalogue; unpins */
     SCHED_PREFETCH,       /* model, keep_alive_ns: load it without a request */
@@ -92,6 +93,7 @@ struct sched_event {
     uint64_t request;
     uint32_t model;        /* the caller's number, below n_models_max */
     bool pinned;           /* PIN */
+    bool moved;            /* MODEL_REMOVE: from here only; requests fail as UNAVAILABLE */
     int64_t keep_alive_ns; /* PREFETCH: as in arrive */
     uint64_t bytes;        /* SET_BUDGET, RELOAD */
     const char *reason;    /* LOAD_FAILED, WORKER_DIED: copied; NULL is fine */

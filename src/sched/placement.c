@@ -113,6 +113,20 @@ double placement_demand(const struct placement *placement, uint32_t model)
     return model < placement->config.n_models_max ? placement->models[model].demand : 0;
 }
 
+/* Demand has to fade first; then they go one after the other. */
+int64_t placement_stays_ns(const struct placement *placement, uint32_t number)
+{
+    const struct placement_config *config = &placement->config;
+    if (number >= config->n_models_max) return -1;
+    const struct model *model = &placement->models[number];
+    if (!model->n_ready || model->n_requests || model->what.replicas_min) return -1;
+    double fades = log2(model->demand / DEMAND_NONE);
+    int64_t ns = config->down_after_ns * model->n_ready;
+    if (fades > 0) ns += (int64_t)(fades * (double)config->half_life_ns);
+    if (model->rich_ns >= 0) ns -= placement->now_ns - model->rich_ns;
+    return ns > 0 ? ns : 0;
+}
+
 /* --- what there is --- */
 
 static bool is_coming(enum sched_model_state state)

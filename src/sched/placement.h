@@ -63,5 +63,9 @@ void placement_step(struct placement *placement, const struct node_table *table,
                     const uint32_t *waiting, int64_t now_ns,
                     const struct placement_action **out_actions, size_t *out_n);
 
+/* How long from now its replicas would stay if nobody asked for it any more; < 0: somebody does, or
+ * it stays anyway (replicas_min), or it is ready nowhere. As of the last step. */
+int64_t placement_stays_ns(const struct placement *placement, uint32_t model);
+
 /* Slots' worth of requests, smoothed: what the model needs to run all at once. */
 double placement_demand(const struct placement *placement, uint32_t model);

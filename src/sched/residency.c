@@ -248,10 +248,19 @@ void residency_stop(struct residency *residency, uint32_t model, int64_t now_ns)
     leave(residency, model, now_ns);
 }
 
-void residency_remove(struct residency *residency, uint32_t model, int64_t now_ns)
+static void doom_removed(struct residency *residency, uint32_t model)
+{
+    if (residency->models[model].moved)
+        residency_doom(residency, model, SL_UNAVAILABLE, "the model is elsewhere now");
+    else
+        residency_doom(residency, model, SL_NOT_FOUND, "the model was removed");
+}
+
+void residency_remove(struct residency *residency, uint32_t model, bool moved, int64_t now_ns)
 {
     struct residency_model *m = &residency->models[model];
-    residency_doom(residency, model, SL_NOT_FOUND, "the model was removed");
+    m->moved = moved;
+    doom_removed(residency, model);
     m->removing = true;
     leave(residency, model, now_ns);
     if (has_worker(m->state)) return;
@@ -499,7 +508,7 @@ void residency_worker_gone(struct residency *residency, uint32_t model, const ch
     enum sched_model_state to = m->after_exit;
     if (!m->exit_awaited) to = note_death(residency, model, reason, now_ns);
     if (m->removing) {
-        residency_doom(residency, model, SL_NOT_FOUND, "the model was removed");
+        doom_removed(residency, model);
         m->present = false;
         to = SCHED_UNLOADED;
     }

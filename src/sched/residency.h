@@ -36,7 +36,8 @@ void residency_done(struct residency *residency); /* fine for a zeroed one */
 
 /* EXISTS; a model that is being removed is taken back instead. */
 SL_CHECK sl_status residency_add(struct residency *residency, const struct sched_event *event);
-void residency_remove(struct residency *residency, uint32_t model, int64_t now_ns);
+/* moved: it is elsewhere now, and what waits may be asked there. */
+void residency_remove(struct residency *residency, uint32_t model, bool moved, int64_t now_ns);
 void residency_pin(struct residency *residency, uint32_t model, bool pinned, int64_t now_ns);
 void residency_stop(struct residency *residency, uint32_t model, int64_t now_ns);
 void residency_prefetch(struct residency *residency, uint32_t model, int64_t keep_alive_ns,

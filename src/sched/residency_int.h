@@ -10,6 +10,7 @@ struct residency_model {
     sl_status doom_status;
     bool present;  /* it was added */
     bool removing; /* it goes when its worker is gone */
+    bool moved;    /* likewise, and is elsewhere then */
     bool pinned;
     bool prefetch;     /* wanted without a request, until loaded */
     bool load_refused; /* by the worker: arrivals are refused until retry_ns */

@@ -2,9 +2,9 @@
  * when. Idle ones give way at once, least recently used first; when that is not enough, a model
  * that has waited for swap_patience_ns may have busy ones drained. Those behind it may load into
  * what is free until then; after that the room that is being made for it is its own. */
+#include "base/size_text.h"
 #include "sched/residency_int.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 static uint64_t minus_floor_zero(uint64_t a, uint64_t b)
@@ -27,9 +27,10 @@ void residency_say_unfit(const struct residency *residency, uint32_t model, uint
                          char text[SCHED_REASON_MAX])
 {
     bool pinned = available < residency->config.budget_bytes;
-    snprintf(text, SCHED_REASON_MAX,
-             "the model needs %" PRIu64 " bytes of memory, %" PRIu64 " are available%s",
-             residency->models[model].need_bytes, available, pinned ? " beside pinned models" : "");
+    char needs[SL_SIZE_TEXT_MAX], has[SL_SIZE_TEXT_MAX];
+    snprintf(text, SCHED_REASON_MAX, "the model needs %s of memory, %s are available%s",
+             sl_size_text(residency->models[model].need_bytes, needs), sl_size_text(available, has),
+             pinned ? " beside pinned models" : "");
 }
 
 /* --- victims --- */

@@ -2,6 +2,7 @@
  * search; what is said when nothing fits; and when a chain that runs is left for another. */
 #include "sched/split.h"
 #include "base/mem.h"
+#include "base/size_text.h"
 #include "sched/split_int.h"
 #include <math.h>
 #include <stdio.h>
@@ -216,28 +217,26 @@ static sl_status refuse_stages(const struct split_view *view, struct sl_err *err
 static sl_status refuse(const struct split_view *view, struct sl_err *err)
 {
     const struct split_model *model = view->model;
+    char text[6][SL_SIZE_TEXT_MAX];
     uint64_t total = 0, most = 0;
-    double weights = (double)(view->bytes[model->n_layer] + model->embd_bytes + model->head_bytes);
-    double kv = (double)view->kv_bytes * model->n_layer;
-    double buffers = (double)(model->stage_bytes + model->head_buffer_bytes);
+    uint64_t weights = view->bytes[model->n_layer] + model->embd_bytes + model->head_bytes;
+    uint64_t kv = view->kv_bytes * (uint64_t)model->n_layer;
+    uint64_t buffers = model->stage_bytes + model->head_buffer_bytes;
     if (refuse_stages(view, err) != SL_OK) return SL_UNAVAILABLE;
     for (uint32_t v = 0; v < view->n; v++) {
         uint64_t room = UINT64_MAX - total;
         total += view->nodes[v].memory_bytes < room ? view->nodes[v].memory_bytes : room;
         if (view->nodes[v].memory_bytes > most) most = view->nodes[v].memory_bytes;
     }
-    bool too_little = (double)total < weights + kv + buffers;
-    bool small = weights + kv < 1e9;
-    double unit = small ? 1e6 : 1e9;
-    return sl_err_set(
-        err, SL_UNAVAILABLE,
-        "%.2f %s are needed (weights %.2f, KV cache of %d x %d tokens %.2f) and up to "
-        "%.2f more for each stage; %u usable nodes have %.2f %s together, the largest "
-        "%.2f%s",
-        (weights + kv) / unit, small ? "MB" : "GB", weights / unit, view->goal.n_seqs,
-        view->goal.context, kv / unit, buffers / unit, view->n, (double)total / unit,
-        small ? "MB" : "GB", (double)most / unit,
-        too_little ? "" : ", and no chain of them holds whole layers");
+    bool too_little = total < weights + kv + buffers;
+    return sl_err_set(err, SL_UNAVAILABLE,
+                      "%s are needed (weights %s, KV cache of %d x %d tokens %s) and up to %s "
+                      "more for each stage; %u usable nodes have %s together, the largest %s%s",
+                      sl_size_text(weights + kv, text[0]), sl_size_text(weights, text[1]),
+                      view->goal.n_seqs, view->goal.context, sl_size_text(kv, text[2]),
+                      sl_size_text(buffers, text[3]), view->n, sl_size_text(total, text[4]),
+                      sl_size_text(most, text[5]),
+                      too_little ? "" : ", and no chain of them holds whole layers");
 }
 
 static sl_status plan_of_chain(const struct split_problem *problem, const struct maker *m,

@@ -24,6 +24,7 @@
  * gives the same plan. */
 #pragma once
 #include "base/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,7 +35,11 @@
 #define SPLIT_FLIGHTS_MAX 16 /* micro-batches under way: a few more than stages */
 #define SPLIT_SEQS_MAX 4096
 #define SPLIT_ROWS_MAX 1024 /* of a chunk of a prompt */
+/* A chain is sought that has the memory for chunks of so many; longer ones, which save little more,
+ * where its nodes have room. */
+#define SPLIT_CHUNK_FITS 128
 #define SPLIT_CHAIN_TEXT_MAX 1024
+#define SPLIT_NUMBER_END 1e18 /* of speeds, times and bytes, which are below it */
 
 /* Weight types whose products are measured. Others count as the nearest: split_weight_of. */
 enum split_weight {
@@ -57,10 +62,12 @@ struct split_model {
     const uint64_t *layer_bytes;     /* [n_layer] of weights; the caller's */
     uint64_t embd_bytes, head_bytes; /* head: the output matrix, the embedding again when tied */
     uint64_t kv_bytes;               /* of one token in one layer, f16 */
-    uint64_t stage_bytes;            /* any stage's buffers and process, besides weights and KV */
-    uint64_t head_buffer_bytes;      /* that the last one needs more: logits */
-    double layer_flops, head_flops;  /* of one token: two for each weight that it meets */
-    double attn_flops;               /* of one token, one token of its context, one layer */
+    /* Any stage's buffers and process, besides weights and KV, and what the last one needs more:
+     * logits. Of a stage that takes SPLIT_CHUNK_FITS rows in a step; and for each row more. */
+    uint64_t stage_bytes, head_buffer_bytes;
+    uint64_t stage_row_bytes, head_row_bytes;
+    double layer_flops, head_flops; /* of one token: two for each weight that it meets */
+    double attn_flops;              /* of one token, one token of its context, one layer */
     /* Of a layer's bytes that one token reads: 1, less where experts are chosen. */
     double active;
     enum split_weight weight, head_weight;
@@ -87,6 +94,10 @@ struct split_machine {
     double disk_bytes_s;   /* 0: not known, taken for 500 MB/s */
 };
 #define SPLIT_PERIOD_S 0.1 /* the kernel's own, where a control group says no other */
+
+/* Numbers that a machine can have. A problem with others is refused as a whole, so who plans with
+ * what strangers say of themselves asks before. */
+bool split_machine_ok(const struct split_machine *machine);
 
 enum split_node_flag {
     SPLIT_EXCLUDED = 1, /* gets nothing */
@@ -187,8 +198,8 @@ SL_CHECK sl_status split_make_near(const struct split_problem *problem,
 
 /* Predicts a chain that somebody gives: of every stage `node`, `first` and `last`; n_stages, and
  * rows, flights and chunk where they are not 0, are taken from the plan, all else is filled in.
- * INVALID: no chain over all layers; UNAVAILABLE: a stage has no room. `exact` and `gap` are left
- * alone. */
+ * INVALID: no chain over all layers, or counts that no chain has; UNAVAILABLE: a stage has no room.
+ * `exact` and `gap` are left alone. */
 SL_CHECK sl_status split_predict(const struct split_problem *problem, struct split_plan *plan,
                                  struct sl_err *err);
 

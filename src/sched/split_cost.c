@@ -12,7 +12,7 @@
 #define CONTEXT_DEFAULT 4096
 #define PROMPT_DEFAULT 512
 #define CONTEXT_MAX (1 << 24)  /* the longest known is 10 million tokens */
-#define KV_BYTES_MAX (1 << 20) /* of a token in a layer: with the other bounds no sum overflows */
+#define KV_BYTES_MAX (1 << 20) /* of a token in a layer: of all streams they fit into 64 bits */
 
 const int32_t split_curve_rows[SPLIT_CURVE] = {8, 32, 128};
 
@@ -59,7 +59,15 @@ static void node_fill(struct split_node *node)
 
 static bool number_ok(double value)
 {
-    return value >= 0 && value < 1e18;
+    return value >= 0 && value < SPLIT_NUMBER_END;
+}
+
+bool split_machine_ok(const struct split_machine *machine)
+{
+    const double *numbers = (const double *)machine;
+    for (size_t i = 0; i < sizeof *machine / sizeof *numbers; i++)
+        if (!number_ok(numbers[i])) return false;
+    return true;
 }
 
 static sl_status check_model(const struct split_model *model, struct sl_err *err)
@@ -78,9 +86,6 @@ static sl_status check_model(const struct split_model *model, struct sl_err *err
         return sl_err_set(err, SL_INVALID, "kv_bytes: more than %d", KV_BYTES_MAX);
     if (!(model->active >= 0 && model->active <= 1))
         return sl_err_set(err, SL_INVALID, "active: %g, from 0 to 1", model->active);
-    for (int32_t i = 0; i < model->n_layer; i++)
-        if (!number_ok((double)model->layer_bytes[i]))
-            return sl_err_set(err, SL_INVALID, "layer_bytes[%d] makes no sense", i);
     return SL_OK;
 }
 
@@ -105,11 +110,8 @@ static sl_status check_nodes(const struct split_problem *problem, struct sl_err 
                           SPLIT_NODES_MAX);
     for (size_t i = 0; i < problem->n_nodes; i++) {
         const struct split_node *node = &problem->nodes[i];
-        const double *numbers = (const double *)&node->machine;
-        for (size_t k = 0; k < sizeof node->machine / sizeof *numbers; k++)
-            if (!number_ok(numbers[k]))
-                return sl_err_set(err, SL_INVALID, "node %zu: a measured speed of %g", i,
-                                  numbers[k]);
+        if (!split_machine_ok(&node->machine))
+            return sl_err_set(err, SL_INVALID, "node %zu: measured speeds that make no sense", i);
         if (!number_ok(node->slowdown) || !number_ok(node->hop_s) ||
             !number_ok(node->fetch_bytes_s))
             return sl_err_set(err, SL_INVALID, "node %zu: numbers that make no sense", i);
@@ -118,6 +120,21 @@ static sl_status check_nodes(const struct split_problem *problem, struct sl_err 
         if (!number_ok(problem->links[i].seconds) || !number_ok(problem->links[i].bytes_s))
             return sl_err_set(err, SL_INVALID, "link %zu: numbers that make no sense", i);
     return SL_OK;
+}
+
+/* All that is ever added up: then no sum of bytes overflows. */
+static sl_status check_size(const struct split_model *model, const struct split_goal *goal,
+                            struct sl_err *err)
+{
+    double tokens = (double)goal->n_seqs * goal->context;
+    double bytes =
+        (double)model->kv_bytes * tokens * model->n_layer + (double)model->embd_bytes +
+        (double)model->head_bytes + (double)model->stage_bytes + (double)model->head_buffer_bytes +
+        SPLIT_ROWS_MAX * ((double)model->stage_row_bytes + (double)model->head_row_bytes);
+    for (int32_t i = 0; i < model->n_layer; i++) bytes += (double)model->layer_bytes[i];
+    if (number_ok(bytes)) return SL_OK;
+    return sl_err_set(err, SL_INVALID, "%g bytes with a KV cache of %d x %d tokens", bytes,
+                      goal->n_seqs, goal->context);
 }
 
 static sl_status view_alloc(struct split_view *view, struct sl_err *err)
@@ -156,12 +173,13 @@ sl_status split_view_init(const struct split_problem *problem, struct split_view
     sl_status status = check_model(problem->model, err);
     if (status == SL_OK) status = check_goal(&problem->goal, err);
     if (status == SL_OK) status = check_nodes(problem, err);
+    goal_fill(problem->model, &view->goal);
+    if (status == SL_OK) status = check_size(problem->model, &view->goal, err);
     if (status == SL_OK) status = view_alloc(view, err);
     if (status != SL_OK) {
         split_view_done(view);
         return status;
     }
-    goal_fill(problem->model, &view->goal);
     view_fill(view);
     return SL_OK;
 }
@@ -315,6 +333,19 @@ uint64_t split_memory(const struct split_view *view, int32_t first, int32_t last
     return model->stage_bytes + view->bytes[last] - view->bytes[first] +
            (uint64_t)(last - first) * view->kv_bytes + (first == 0 ? model->embd_bytes : 0) +
            (last == model->n_layer ? model->head_bytes + model->head_buffer_bytes : 0);
+}
+
+uint64_t split_memory_of(const struct split_view *view, int32_t first, int32_t last, int32_t chunk)
+{
+    const struct split_model *model = view->model;
+    bool heads = last == model->n_layer;
+    uint64_t bytes = split_memory(view, first, last);
+    uint64_t row = model->stage_row_bytes + (heads ? model->head_row_bytes : 0);
+    if (chunk > SPLIT_ROWS_MAX) chunk = SPLIT_ROWS_MAX;
+    if (chunk >= SPLIT_CHUNK_FITS) return bytes + (uint64_t)(chunk - SPLIT_CHUNK_FITS) * row;
+    uint64_t buffers = model->stage_bytes + (heads ? model->head_buffer_bytes : 0);
+    uint64_t less = (uint64_t)(SPLIT_CHUNK_FITS - chunk) * row;
+    return bytes - (less < buffers ? less : buffers);
 }
 
 bool split_fits(const struct split_view *view, uint32_t v, int32_t first, int32_t last)

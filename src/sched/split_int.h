@@ -55,9 +55,11 @@ SL_CHECK sl_status split_cost_init(const struct split_view *view, const struct s
                                    struct split_cost *out);
 void split_cost_done(struct split_cost *cost); /* zeroed is fine */
 
-/* Memory of a stage, and whether the node has it. */
+/* Memory of a stage that takes chunks of SPLIT_CHUNK_FITS rows, and whether the node has it. */
 uint64_t split_memory(const struct split_view *view, int32_t first, int32_t last);
 bool split_fits(const struct split_view *view, uint32_t v, int32_t first, int32_t last);
+/* The same with chunks of so many rows. */
+uint64_t split_memory_of(const struct split_view *view, int32_t first, int32_t last, int32_t chunk);
 
 /* Of a stage: computing at full speed; from its begin to its end; and of all time. */
 double split_compute_s(const struct split_cost *cost, uint32_t v, int32_t first, int32_t last);

@@ -1,11 +1,23 @@
 /* split_predict.c: what a given chain will do: its memory, its tokens a second, the time to the
  * first one; and the naive splits to compare with. */
+#include "base/size_text.h"
 #include "sched/split_int.h"
 #include <math.h>
 
-#define CHUNK_MIN 32 /* shorter ones waste the speed that many rows have */
+#define CHUNK_MIN 32        /* shorter ones waste the speed that many rows have */
+#define CHUNK_MAX (1 << 24) /* the longest context */
 
 /* --- the chain of a plan --- */
+
+/* Those that a stranger's chain may bring along: no arithmetic with them overflows. */
+static sl_status check_counts(const struct split_plan *plan, struct sl_err *err)
+{
+    if (plan->flights >= 0 && plan->flights <= SPLIT_SEQS_MAX && plan->rows >= 0 &&
+        plan->rows <= SPLIT_SEQS_MAX && plan->chunk >= 0 && plan->chunk <= CHUNK_MAX)
+        return SL_OK;
+    return sl_err_set(err, SL_INVALID, "%d flights of %d rows, chunks of %d", plan->flights,
+                      plan->rows, plan->chunk);
+}
 
 static bool find_node(const struct split_view *view, uint32_t number, uint32_t *out)
 {
@@ -42,17 +54,29 @@ static sl_status take_chain(const struct split_view *view, const struct split_pl
     return sl_err_set(err, SL_INVALID, "%d of %d layers are covered", done, view->model->n_layer);
 }
 
-static sl_status check_room(const struct split_view *view, const struct split_chain *chain,
-                            struct sl_err *err)
+static bool has_room(const struct split_view *view, const struct split_chain *chain, int32_t chunk)
 {
     int32_t first = 0;
     for (uint32_t i = 0; i < chain->n; i++) {
+        if (split_memory_of(view, first, chain->last[i], chunk) >
+            view->nodes[chain->node[i]].memory_bytes)
+            return false;
+        first = chain->last[i];
+    }
+    return true;
+}
+
+static sl_status check_room(const struct split_view *view, const struct split_chain *chain,
+                            struct sl_err *err)
+{
+    char takes[SL_SIZE_TEXT_MAX], has[SL_SIZE_TEXT_MAX];
+    int32_t first = 0;
+    for (uint32_t i = 0; i < chain->n; i++) {
         if (!split_fits(view, chain->node[i], first, chain->last[i]))
-            return sl_err_set(err, SL_UNAVAILABLE,
-                              "stage %u: layers %d to %d take %.2f GB, its node has %.2f GB", i,
-                              first, chain->last[i] - 1,
-                              (double)split_memory(view, first, chain->last[i]) / 1e9,
-                              (double)view->nodes[chain->node[i]].memory_bytes / 1e9);
+            return sl_err_set(
+                err, SL_UNAVAILABLE, "stage %u: layers %d to %d take %s, its node has %s", i, first,
+                chain->last[i] - 1, sl_size_text(split_memory(view, first, chain->last[i]), takes),
+                sl_size_text(view->nodes[chain->node[i]].memory_bytes, has));
         first = chain->last[i];
     }
     return SL_OK;
@@ -74,9 +98,10 @@ static void fill_stages(const struct split_view *view, const struct split_chain 
     plan->load_s = 0;
     for (uint32_t i = 0; i < chain->n; i++) {
         struct split_stage *stage = &plan->stages[i];
-        stage->memory_bytes = split_memory(view, stage->first, stage->last);
+        stage->memory_bytes = split_memory_of(view, stage->first, stage->last, plan->chunk);
         stage->kv_bytes = (uint64_t)(stage->last - stage->first) * view->kv_bytes;
-        stage->weight_bytes = stage->memory_bytes - stage->kv_bytes - model->stage_bytes -
+        stage->weight_bytes = split_memory(view, stage->first, stage->last) - stage->kv_bytes -
+                              model->stage_bytes -
                               (i + 1 == chain->n ? model->head_buffer_bytes : 0);
         stage->load_s = load_s(&view->nodes[chain->node[i]], stage->weight_bytes);
         plan->load_s = fmax(plan->load_s, stage->load_s);
@@ -201,6 +226,7 @@ static sl_status choose_chunk(const struct split_view *view, struct split_chain 
     if (given) return prompt_time(view, chain, given, plan);
     for (int32_t chunk = CHUNK_MIN; chunk <= SPLIT_ROWS_MAX && status == SL_OK; chunk *= 2) {
         if (chunk > CHUNK_MIN && chunk / 2 >= view->goal.prompt) break;
+        if (chunk > SPLIT_CHUNK_FITS && !has_room(view, chain, chunk)) break;
         status = prompt_time(view, chain, chunk, plan);
     }
     return status;
@@ -209,13 +235,14 @@ static sl_status choose_chunk(const struct split_view *view, struct split_chain 
 static sl_status predict(const struct split_view *view, struct split_plan *plan, struct sl_err *err)
 {
     struct split_chain chain = {0};
-    sl_status status = take_chain(view, plan, &chain, err);
+    sl_status status = check_counts(plan, err);
+    if (status == SL_OK) status = take_chain(view, plan, &chain, err);
     if (status == SL_OK) status = check_room(view, &chain, err);
     if (status != SL_OK) return status;
-    fill_stages(view, &chain, plan);
     status = one_stream(view, &chain, plan);
     if (status == SL_OK) status = all_streams(view, &chain, plan);
     if (status == SL_OK) status = choose_chunk(view, &chain, plan);
+    if (status == SL_OK) fill_stages(view, &chain, plan);
     return status == SL_OK ? SL_OK : sl_err_set(err, status, "tables of the planner");
 }
 

@@ -5,7 +5,8 @@ import pytest
 
 from grid import grid_in
 from service import wait_for
-from splits import MODEL, has_nats, import_model, node_of
+from splits import MODEL, has_nats, hosted, import_model, node_of
+from splits import plan as apply_plan
 from test_grid_join import known_at
 
 pytestmark = pytest.mark.skipif(not has_nats(), reason="no nats-server")
@@ -101,6 +102,12 @@ def test_only_administrators_plan(grid_home):
     assert answer.status == 401, answer.text
 
 
+@pytest.fixture(name="grid")
+def grid_fixture(tmp_path):
+    with grid_in(tmp_path) as grid:
+        yield grid
+
+
 @pytest.fixture(name="grid_home")
 def grid_home_fixture(tmp_path):
     """A gateway that has a key for models: (gateway, key)."""
@@ -130,3 +137,31 @@ def test_counters(pair):
     status = gateway.get("/grid/v1/status").json
     assert status["chains"] == 0 and status["plans"] == 0 and status["replans"] == 0
     assert "starlane_grid_chains 0" in gateway.get("/metrics").text
+
+
+def test_a_pinned_model_in_the_way_is_named(grid, tmp_path):
+    """beta has room for one model, as estimated, and a person wants another one there."""
+    gateway = grid.up("alpha", "--memory", "1M", "--threads", 1)
+    import_model(gateway, tmp_path / "import")
+    need = gateway.get("/grid/v1/explain?model=starling").json["memory_bytes"]
+    beta = grid.join("beta", gateway.token, "--threads", 1, "--memory", need * 9 // 8)
+    known_at(gateway, beta)
+    wait_for(lambda: node_of(gateway, beta).get("state") == "alive", "beta")
+    assert apply_plan(gateway, [beta]).json["applied"]
+    wait_for(lambda: hosted(gateway, beta).get("state") == "ready", "the pinned model")
+    body = {"model": "starling", "prompt": "Once", "max_tokens": 2}
+    answer = gateway.post("/v1/completions", body, expect=503)
+    message = answer.error["message"]
+    assert f"{MODEL}:latest" in message and "on beta" in message and "pinned" in message
+    assert "retry-after" not in answer.headers
+    [held] = gateway.get("/grid/v1/explain?model=starling").json["held_by_pinned"]
+    assert held["model"] == f"{MODEL}:latest" and held["name"] == "beta"
+    assert "which is pinned" in gateway.starlane.text("explain", "--model", "starling",
+                                                      "--server", gateway.url)
+    [line] = gateway.starlane.text("ps", "--server", gateway.url).splitlines()[1:]
+    assert line.startswith(f"{MODEL}:latest") and line.endswith("forever")
+    gateway.starlane.call("stop", MODEL, "--server", gateway.url)
+    assert gateway.post("/v1/completions", body).status == 200
+    [line] = [line for line in gateway.starlane.text("ps", "--server", gateway.url).splitlines()
+              if line.startswith("starling")]
+    assert line.endswith("minutes from now")

@@ -421,12 +421,13 @@ def test_a_model_that_fits_nowhere(grid):
     grid.join("beta", gateway.token, "--memory", "5M")
     alive(gateway, "alpha", "beta")
     told = gateway.get("/grid/v1/explain?model=starling").json
-    assert re.search(r"needs \d+\.\d MB of memory; of 2 members the largest, beta, has 5\.2 MB",
+    assert re.search(r"needs \d+\.\d MiB of memory; of 2 members the largest, beta, has 5\.0 MiB",
                      told["why"])
     assert told["decision"]["node"] is None
     assert told["why"] in starlane(gateway, "explain", "--model", "starling")
     answer = gateway.post("/v1/completions", {"model": "starling", "prompt": "x"}, expect=None)
     assert answer.status == 503 and told["why"] in answer.error["message"]
+    assert "retry-after" not in answer.headers  # no time mends it
 
 
 def test_nothing_to_explain_is_one_line(trio):

@@ -190,6 +190,16 @@ def test_a_stages_member_dies_in_the_middle_of_20_streams(four, stage):
     assert in_the_middle(gateway, bodies, members[stage].kill) == expected
 
 
+def test_a_chain_moves_and_its_old_head_dies_in_the_middle_of_20_streams(four):
+    gateway, members, bodies, expected = four
+
+    def act():
+        plan(gateway, members[::-1], layers=[2, 2, 1], **EXACT)
+        for pid in members[0].worker_pids():
+            kill(pid)
+    assert in_the_middle(gateway, bodies, act) == expected
+
+
 # --- what fits where ---
 
 def test_a_head_has_only_its_part_too(grid, tmp_path):
@@ -209,7 +219,7 @@ def test_a_model_that_fits_nowhere_is_refused_with_the_numbers(grid, tmp_path):
     gateway, nodes = make_grid(grid, tmp_path, ["beta", "gamma"],
                                ("--threads", 1, "--memory", "4M"))
     message = gateway.post("/v1/completions", body_of(0), expect=503).error["message"]
-    assert "MB" in message, message
+    assert "MiB" in message, message
     refused = plan(gateway, nodes).json
     assert not refused["applied"] and " are needed" in refused["refused"], refused
 

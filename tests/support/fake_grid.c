@@ -169,18 +169,25 @@ static void say(struct fake_grid *grid, uint32_t number, const char *kind, bool 
 static void say_cards(struct fake_grid *grid, uint32_t number)
 {
     const struct fake_node *node = &grid->nodes[number];
-    const struct grid_card card = {.name = FAKE_MODEL,
-                                   .digest = node->digest,
-                                   .bytes = MODEL_BYTES,
-                                   .memory_bytes = MODEL_BYTES,
-                                   .format = "gguf",
-                                   .family = "",
-                                   .parameter_size = "",
-                                   .quantization = "",
-                                   .shape = grid->shape};
-    const struct grid_msg msg = {
-        .type = GRID_CARDS,
-        .cards = {.boot = node->boot, .version = 1, .v = &card, .n = node->has_file}};
+    struct grid_card cards[2] = {{.name = FAKE_MODEL,
+                                  .digest = node->digest,
+                                  .bytes = MODEL_BYTES,
+                                  .memory_bytes = MODEL_BYTES,
+                                  .format = "gguf",
+                                  .family = "",
+                                  .parameter_size = "",
+                                  .quantization = "",
+                                  .shape = grid->shape}};
+    size_t n = node->has_file;
+    if (node->lodger_bytes) {
+        cards[n] = cards[0];
+        cards[n].name = FAKE_LODGER;
+        cards[n].digest = "lodger";
+        cards[n].memory_bytes = node->lodger_bytes;
+        cards[n++].shape = NULL;
+    }
+    const struct grid_msg msg = {.type = GRID_CARDS,
+                                 .cards = {.boot = node->boot, .version = 1, .v = cards, .n = n}};
     say(grid, number, "report", true, &msg);
 }
 
@@ -324,16 +331,28 @@ static void fill_hosted(struct fake_grid *grid, const struct fake_node *node, st
     }
 }
 
+/* What members were told to load is pinned there. */
+static void fill_lodger(const struct fake_node *node, struct grid_hosted *hosted)
+{
+    *hosted = (struct grid_hosted){
+        .name = FAKE_LODGER,
+        .digest = "lodger",
+        .load = {.state = SCHED_READY, .n_slots = 8, .n_running = node->lodger_busy},
+        .bytes = node->lodger_bytes,
+        .pinned = true,
+        .last_error = ""};
+}
+
 static void say_report(struct fake_grid *grid, uint32_t number)
 {
     struct fake_node *node = &grid->nodes[number];
     struct grid_hop hops[SPLIT_STAGES_MAX];
     struct grid_stage_hosted stages[FAKE_NODES_MAX];
     struct grid_peer peers[FAKE_NODES_MAX];
-    struct grid_hosted hosted;
+    struct grid_hosted hosted[2];
     const struct grid_covers covers = {grid->nodes[0].id, GATEWAY_BOOT, node->sent};
-    fill_hosted(grid, node, hops, &hosted);
-    count_attempts(node, &hosted.load);
+    fill_hosted(grid, node, hops, &hosted[0]);
+    count_attempts(node, &hosted[0].load);
     struct grid_msg msg = {
         .type = GRID_REPORT,
         .report = {.boot = node->boot,
@@ -345,7 +364,7 @@ static void say_report(struct fake_grid *grid, uint32_t number)
                    .facts = {.memory_bytes = node->memory_bytes},
                    .covers = &covers,
                    .n_covers = 1,
-                   .hosted = &hosted,
+                   .hosted = hosted,
                    .n_hosted =
                        node->hosts || node->ready_ns || node->fails_to_load || node->chain_broken,
                    .stages = stages,
@@ -353,7 +372,9 @@ static void say_report(struct fake_grid *grid, uint32_t number)
                    .peers = peers,
                    .n_peers = peers_of(grid, node, peers),
                    .machine = node->machine.memory_bytes_s > 0 ? &node->machine : NULL}};
-    if (msg.report.n_hosted) msg.report.memory_used_bytes = hosted.bytes;
+    if (node->lodger_bytes) fill_lodger(node, &hosted[msg.report.n_hosted++]);
+    for (size_t i = 0; i < msg.report.n_hosted; i++)
+        msg.report.memory_used_bytes += hosted[i].bytes;
     for (size_t i = 0; i < msg.report.n_stages; i++)
         msg.report.memory_used_bytes += stages[i].bytes;
     node->report_ns = grid->now_ns + REPORT_NS;
@@ -516,7 +537,10 @@ static void on_sync(struct fake_grid *grid, uint32_t number, const struct grid_s
 static void on_control(struct fake_grid *grid, uint32_t number, const struct grid_control *control)
 {
     struct fake_node *node = &grid->nodes[number];
-    if (control->kind == GRID_CONTROL_LOAD && control->split) {
+    if (!strcmp(control->model, FAKE_LODGER)) {
+        assert_int_equal(control->kind, GRID_CONTROL_UNLOAD);
+        node->lodger_bytes = 0;
+    } else if (control->kind == GRID_CONTROL_LOAD && control->split) {
         assert_string_equal(control->split->stages[0].member, node->id);
         chain_take(grid, node, control->split);
     } else if (control->kind == GRID_CONTROL_LOAD && !node->hosts && !node->ready_ns) {
@@ -803,11 +827,10 @@ sl_status fake_submit(struct fake_grid *grid, struct fake_client *client, struct
                                        .text = client->text,
                                        .n_text = strlen(client->text),
                                        .n_choices = client->n_choices};
-    int64_t retry_after_ms;
     client->grid = grid;
     call_begins(grid);
     sl_status status = dispatch_submit(grid->dispatch, &submit, on_event, client, &client->request,
-                                       &retry_after_ms, err);
+                                       &client->retry_after_ms, err);
     call_ends(grid);
     return status;
 }

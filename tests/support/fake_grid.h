@@ -12,6 +12,7 @@
 #define FAKE_CHOICES_MAX 2
 #define FAKE_LENGTH_MAX 20 /* tokens of a choice */
 #define FAKE_MODEL "parrot:latest"
+#define FAKE_LODGER "lodger:latest"
 
 struct fake_attempt {
     bool used, ended;
@@ -33,6 +34,8 @@ struct fake_node {
     bool is_self; /* on the gateway's machine: nothing between them is lost */
     uint64_t boot, version, sent;
     uint64_t memory_bytes;
+    uint64_t lodger_bytes; /* that another model, FAKE_LODGER, has of them; 0: it is not loaded */
+    bool lodger_busy;      /* one request for it runs, all the time */
     uint32_t n_slots, n_queue;
     int64_t token_ns, delay_ns;           /* a token each; one way */
     int64_t report_ns, beat_ns, ready_ns; /* ready_ns > 0: loads until then */
@@ -92,7 +95,8 @@ struct fake_client {
     int32_t n_tokens[FAKE_CHOICES_MAX];
     bool choice_done[FAKE_CHOICES_MAX];
     bool started, result, ended, cancelled;
-    int32_t cancel_after; /* tokens, from within on_event; < 0: never */
+    int32_t cancel_after;   /* tokens, from within on_event; < 0: never */
+    int64_t retry_after_ms; /* fake_submit's */
     struct node_event end;
     char message[256];
 };

@@ -120,6 +120,23 @@ static void test_key(void **state)
     b = a;
     strcpy(b.cpu, "another");
     assert_false(calibration_key_equal(&a, &b));
+    b = a;
+    strcpy(b.products, "another");
+    assert_false(calibration_key_equal(&a, &b));
+}
+
+/* Of the time before it said which products were measured: it can be read, and does not hold. */
+static void test_an_older_file(void **state)
+{
+    struct calibration old, c = sample();
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    assert_true(*c.key.products);
+    *c.key.products = '\0';
+    assert_int_equal(calibration_write(home(), &c, &err), SL_OK);
+    assert_int_equal(calibration_read(home(), &old, &err), SL_OK);
+    c = sample();
+    assert_false(calibration_key_equal(&old.key, &c.key));
 }
 
 static void test_nonsense_in_the_cache(void **state)
@@ -165,7 +182,8 @@ static void test_children_that_fail(void **state)
                  {"kill -ILL $$", "signal 4"},
                  {"exit 0", "line 1"},
                  {"echo '{}'", "version"},
-                 {"head -c 200000 /dev/zero", "more than"}};
+                 {"head -c 200000 /dev/zero", "more than"},
+                 {"exec >&- 2>&-; exec sleep 1000", "signal 9"}};
     struct calibration out, back;
     struct sl_err err = SL_ERR_INIT;
     (void)state;
@@ -286,6 +304,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_written_and_read, setup, teardown),
         cmocka_unit_test(test_key),
+        cmocka_unit_test(test_an_older_file),
         cmocka_unit_test_setup_teardown(test_nonsense_in_the_cache, setup, teardown),
         cmocka_unit_test_setup_teardown(test_run, setup, teardown),
         cmocka_unit_test_setup_teardown(test_children_that_fail, setup, teardown),

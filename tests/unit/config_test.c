@@ -247,6 +247,11 @@ static void sizes_in_bytes(void **state)
         {"5M", 5 << 20},
         {"2G", INT64_C(2) << 30},
         {"1T", INT64_C(1) << 40},
+        {"2GiB", INT64_C(2) << 30},
+        {"64kiB", 64 << 10},
+        {"2.5G", INT64_C(5) << 29},
+        {"2.50GiB", INT64_C(5) << 29},
+        {"0.999999T", 1099510528264},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         assert_int_equal(parse("m", "--cache", rows[i].text, NULL), SL_OK);
@@ -258,10 +263,11 @@ static void sizes_in_bytes(void **state)
                    "run: --cache: -1G is out of range (at least 1K)");
     assert_refused(parse("m", "--cache=9999999999T", NULL),
                    "run: --cache: 9999999999T is out of range (at least 1K)");
-    static const char *const bad[] = {"", "K", "1KB", "1.5G", "G1", "1 K"};
+    static const char *const bad[] = {"",   "K",   "1KB",        "1.5",   "1.G", "G1",     "1 K",
+                                      "iB", "1iB", "1.1234567G", "1.-5G", ".5G", "1.5.5G", "-0.5G"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(parse("m", "--cache", bad[i], NULL), SL_INVALID);
-        assert_non_null(strstr(err.text, "is not a size such as 512, 64K, 100M or 2G"));
+        assert_non_null(strstr(err.text, "is not a size such as 512, 64K, 100M or 2.5G"));
     }
 }
 

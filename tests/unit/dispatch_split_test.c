@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -144,9 +145,9 @@ static void test_without_a_plan_the_numbers_are_told(void **state)
     start();
     fake_client_init(&client, "too large");
     assert_int_equal(fake_submit(&grid, &client, &err), SL_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "needs 1.00 GB"));
+    assert_non_null(strstr(err.text, "needs 953.7 MiB"));
     assert_non_null(strstr(err.text, "of 4 members"));
-    assert_non_null(strstr(err.text, "n3 140.0 MB"));
+    assert_non_null(strstr(err.text, "n3 133.5 MiB"));
     assert_non_null(strstr(err.text, "split over them"));
     fake_grid_end(&grid);
 }
@@ -295,6 +296,52 @@ static void test_what_fits_after_all_is_loaded_whole(void **state)
     fake_grid_end(&grid);
 }
 
+/* --- members that lie --- */
+
+/* One member says what the planner refuses: the others have their chain all the same. */
+static void test_odd_numbers_of_one_spoil_no_plan(void **state)
+{
+    static const double lies[] = {5e-324, 1e-300, 9e17, 1e18, 1e300, DBL_MAX};
+    const size_t n = sizeof lies / sizeof *lies;
+    (void)state;
+    for (size_t i = 0; i < 4 * n; i++) {
+        setup(NULL);
+        struct fake_node *liar = &grid.nodes[3];
+        double *const told[] = {&liar->machine.speed[SPLIT_F16].bytes_s, &liar->machine.step_s,
+                                &liar->machine.share, &liar->rtt_s};
+        *told[i / n] = lies[i % n];
+        start();
+        answer("it comes");
+        assert_non_null(fake_chain_head(&grid));
+        fake_grid_end(&grid);
+    }
+}
+
+/* A head that the gateway knows nothing of runs a chain that no planner makes. */
+static void test_a_chain_with_odd_counts_is_left(void **state)
+{
+    static const struct grid_stage stages[] = {
+        {.member = "n1", .address = "", .first = 0, .last = 10},
+        {.member = "n2", .address = "", .first = 10, .last = LAYERS}};
+    const struct grid_split odd = {.stages = stages,
+                                   .n_stages = 2,
+                                   .n_ctx = 512,
+                                   .n_seqs = 8,
+                                   .kv_blocks = 200,
+                                   .n_batch = INT32_MAX,
+                                   .n_flights = INT32_MAX};
+    (void)state;
+    grid.nodes[1].chain = grid_split_copy(&odd);
+    grid.nodes[1].hosts = true;
+    start();
+    fake_grid_run(&grid, 60 * S);
+    const struct fake_node *head = fake_chain_head(&grid);
+    assert_non_null(head);
+    assert_true(head->chain->n_flights <= SPLIT_FLIGHTS_MAX);
+    answer("from another");
+    fake_grid_end(&grid);
+}
+
 /* --- by hand --- */
 
 struct told {
@@ -413,6 +460,39 @@ static void test_a_plan_that_cannot_be_is_refused(void **state)
     fake_grid_end(&grid);
 }
 
+/* Its rest is over, and nothing could be planned meanwhile: it rests on, and is begun as soon as
+ * there is room. */
+static void test_after_its_rest_it_is_tried_anew(void **state)
+{
+    const struct dispatch_plan_ask what = {.model = "parrot", .n_stages = 2, .apply = true};
+    struct sl_err err = SL_ERR_INIT;
+    struct fake_client client;
+    struct told told;
+    (void)state;
+    for (uint32_t i = 0; i < grid.n_nodes; i++) grid.nodes[i].fails_to_load = true;
+    start();
+    assert_int_equal(plan(&what, &told, &err), SL_OK);
+    told_done(&told);
+    fake_grid_run(&grid, 45 * S);
+    fake_client_init(&client, "it rests");
+    assert_int_equal(fake_submit(&grid, &client, &err), SL_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "it failed: the file is cut short"));
+    for (uint32_t i = 0; i < grid.n_nodes; i++) grid.nodes[i].memory_bytes = MEMORY / 20;
+    fake_grid_run(&grid, 90 * S);
+    fake_client_init(&client, "it rests on");
+    assert_int_equal(fake_submit(&grid, &client, &err), SL_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "it failed: the file is cut short"));
+    uint64_t n_replans = stats().n_replans;
+    for (uint32_t i = 0; i < grid.n_nodes; i++) grid.nodes[i].memory_bytes = MEMORY;
+    fake_grid_run(&grid, 3 * S);
+    assert_int_equal(stats().n_replans, n_replans + 1);
+    for (uint32_t i = 0; i < grid.n_nodes; i++) grid.nodes[i].fails_to_load = false;
+    fake_chain_head(&grid)->ready_ns = grid.now_ns + S;
+    fake_grid_run(&grid, 3 * S);
+    answer("at last");
+    fake_grid_end(&grid);
+}
+
 static void test_explain_tells_of_the_chain(void **state)
 {
     struct sl_err err = SL_ERR_INIT;
@@ -432,6 +512,76 @@ static void test_explain_tells_of_the_chain(void **state)
     assert_non_null(strstr(out.data, "\"compute_ms\":50"));
     assert_non_null(strstr(out.data, "\"kept_here\":true"));
     sl_buf_done(&out);
+    fake_grid_end(&grid);
+}
+
+static void explain(struct told *told)
+{
+    struct sl_err err = SL_ERR_INIT;
+    struct sl_json json;
+    sl_buf_init(&told->out, 1 << 20);
+    sl_json_begin(&json, &told->out, false);
+    assert_int_equal(dispatch_explain_model(grid.dispatch, "parrot", &json, &err), SL_OK);
+    assert_int_equal(sl_json_end(&json), SL_OK);
+    assert_int_equal(sl_json_parse(told->out.data, told->out.len, &told->root, &err), SL_OK);
+}
+
+static const char *text_of(const struct sl_json_value *object, const char *key)
+{
+    return sl_json_to_str(sl_json_get(object, key), "", NULL);
+}
+
+/* The last report of a head that died still says "ready". */
+static void test_explain_does_not_believe_the_dead(void **state)
+{
+    struct told told;
+    (void)state;
+    grid.nodes[0].memory_bytes = grid.nodes[3].memory_bytes = MEMORY / 20;
+    start();
+    answer("explain");
+    struct fake_node *head = fake_chain_head(&grid);
+    char gone[GRID_ID_SIZE];
+    snprintf(gone, sizeof gone, "%s", head->id);
+    fake_node_die(head);
+    fake_grid_run(&grid, 2500 * MS);
+    explain(&told);
+    const struct sl_json_value *members = sl_json_get(told.root, "members");
+    for (size_t i = 0; i < sl_json_size(members); i++) {
+        const struct sl_json_value *member = sl_json_at(members, i);
+        bool dead = !strcmp(text_of(member, "node"), gone);
+        assert_string_equal(text_of(member, "health"), dead ? "dead" : "alive");
+        assert_string_equal(text_of(member, "state"), "unloaded");
+        if (dead) assert_null(sl_json_get(member, "slots"));
+    }
+    const struct sl_json_value *chain = sl_json_get(told.root, "chain");
+    assert_string_equal(text_of(chain, "state"), "broken");
+    assert_string_equal(text_of(sl_json_at(sl_json_get(chain, "stages"), 0), "health"), "dead");
+    told_done(&told);
+    fake_grid_end(&grid);
+}
+
+static void take_model(void *ctx, const struct node_model *model)
+{
+    *(struct node_model *)ctx = *model;
+}
+
+/* As a list of loaded models has it: all of its parts, and until when. */
+static void test_a_chain_is_listed_as_a_whole(void **state)
+{
+    struct sl_err err = SL_ERR_INIT;
+    struct node_model model = {.name = NULL};
+    (void)state;
+    start();
+    answer("listed");
+    fake_grid_run(&grid, 2 * S);
+    dispatch_models(grid.dispatch, take_model, &model);
+    assert_int_equal(model.n_parts, 2);
+    assert_int_equal(model.bytes, LAYERS * LAYER_BYTES);
+    assert_true(model.until_unused && !model.pinned);
+    assert_in_range(model.expires_in_ns, 60 * S, 900 * S);
+    assert_int_equal(dispatch_pin(grid.dispatch, "parrot", &err), SL_OK);
+    dispatch_models(grid.dispatch, take_model, &model);
+    assert_true(model.pinned && !model.until_unused && model.expires_in_ns < 0);
     fake_grid_end(&grid);
 }
 
@@ -604,10 +754,15 @@ int main(void)
         cmocka_unit_test_setup(test_a_slow_member_is_left, setup),
         cmocka_unit_test_setup(test_a_better_member_is_taken_after_a_while, setup),
         cmocka_unit_test_setup(test_what_fits_after_all_is_loaded_whole, setup),
+        cmocka_unit_test_setup(test_odd_numbers_of_one_spoil_no_plan, setup),
+        cmocka_unit_test_setup(test_a_chain_with_odd_counts_is_left, setup),
         cmocka_unit_test_setup(test_a_plan_is_told_and_not_done, setup),
         cmocka_unit_test_setup(test_a_plan_is_done_as_wished, setup),
         cmocka_unit_test_setup(test_a_plan_that_cannot_be_is_refused, setup),
+        cmocka_unit_test_setup(test_after_its_rest_it_is_tried_anew, setup),
         cmocka_unit_test_setup(test_explain_tells_of_the_chain, setup),
+        cmocka_unit_test_setup(test_explain_does_not_believe_the_dead, setup),
+        cmocka_unit_test_setup(test_a_chain_is_listed_as_a_whole, setup),
         cmocka_unit_test_setup(test_the_next_gateway_takes_it_over, setup),
         cmocka_unit_test_setup(test_a_chain_that_another_gateway_keeps_is_left_alone, setup),
         cmocka_unit_test_setup(test_a_chain_by_hand_is_kept_where_others_place, setup),

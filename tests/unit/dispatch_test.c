@@ -307,6 +307,17 @@ static void test_a_failure_is_tried_elsewhere(void **state)
     fake_grid_end(&grid);
 }
 
+static void test_a_model_that_was_removed_is_asked_for_elsewhere(void **state)
+{
+    (void)state;
+    struct fake_client client;
+    start();
+    grid.nodes[0].fail_status = grid.nodes[1].fail_status = SL_NOT_FOUND;
+    long_text(&client, 8, "removed twice");
+    answer(&client);
+    fake_grid_end(&grid);
+}
+
 static void test_without_a_bus_time_stands_still(void **state)
 {
     (void)state;
@@ -378,8 +389,8 @@ static void test_what_fits_nowhere_is_told_with_numbers(void **state)
     start();
     fake_client_init(&client, "too big");
     assert_int_equal(fake_submit(&grid, &client, &err), SL_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "1.00 GB"));
-    assert_non_null(strstr(err.text, "600.0 MB"));
+    assert_non_null(strstr(err.text, "953.7 MiB"));
+    assert_non_null(strstr(err.text, "572.2 MiB"));
     assert_non_null(strstr(err.text, "n2"));
     fake_grid_end(&grid);
 }
@@ -689,6 +700,7 @@ int main(void)
         cmocka_unit_test_setup(test_full_nodes_send_elsewhere, setup),
         cmocka_unit_test_setup(test_its_own_fault_is_not_tried_elsewhere, setup),
         cmocka_unit_test_setup(test_a_failure_is_tried_elsewhere, setup),
+        cmocka_unit_test_setup(test_a_model_that_was_removed_is_asked_for_elsewhere, setup),
         cmocka_unit_test_setup(test_without_a_bus_time_stands_still, setup),
         cmocka_unit_test_setup(test_our_own_stall_is_not_their_silence, setup),
         cmocka_unit_test_setup(test_a_cold_model_is_loaded_at_once, setup),

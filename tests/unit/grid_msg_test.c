@@ -639,6 +639,8 @@ static void test_shape(void **state)
                                 .kv_bytes = 256,
                                 .stage_bytes = 9,
                                 .head_buffer_bytes = 10,
+                                .stage_row_bytes = 11,
+                                .head_row_bytes = 12,
                                 .layer_flops = 1e6,
                                 .head_flops = 2e6,
                                 .attn_flops = 128,

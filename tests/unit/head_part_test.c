@@ -4,6 +4,7 @@
 #include "grid/head_part.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -188,6 +189,29 @@ static void test_is_released_with_its_split(void **state)
     }
 }
 
+/* What ran when the chain went elsewhere can be had there: it is not that there is no such
+ * model. */
+static void test_what_ran_may_be_asked_elsewhere(void **state)
+{
+    static struct ask asked;
+    struct node_submit submit = ask_for(SPLIT_MODEL, "One day a small bird");
+    struct node_model model;
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    submit.max_tokens = 200;
+    fetch(split_over(&b.f, 2, BORDERS), b.digest);
+    pin(split_over(&b.f, 2, BORDERS));
+    split_wait_ready(&b.f);
+    assert_true(model_state(&b.f.machines[HEAD], SPLIT_MODEL, &model));
+    ask(&b.f.machines[HEAD], &asked, &submit);
+    while (!asked.n_started) turn(&b.f.machines[HEAD]);
+    assert_int_equal(node_stop(head_node(), SPLIT_MODEL, &err), SL_OK);
+    assert_int_equal(kill(model.pid, SIGKILL), 0);
+    while (!ask_ended(&asked)) turn(&b.f.machines[HEAD]);
+    assert_true(asked.failed);
+    assert_int_equal(asked.end.status, SL_UNAVAILABLE);
+}
+
 static void test_nobody_has_it(void **state)
 {
     char digest[STORE_DIGEST_SIZE];
@@ -220,8 +244,11 @@ static void test_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_answers_as_the_whole),       TEST(test_good_for_nothing_else),
-        TEST(test_is_released_with_its_split), TEST(test_nobody_has_it),
+        TEST(test_answers_as_the_whole),
+        TEST(test_good_for_nothing_else),
+        TEST(test_is_released_with_its_split),
+        TEST(test_what_ran_may_be_asked_elsewhere),
+        TEST(test_nobody_has_it),
         cmocka_unit_test(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "exec/llm/backend.h"
 #include "exec/llm/gguf.h"
+#include "exec/llm/kv_cache.h"
+#include "exec/llm/llm_engine.h"
 #include "exec/llm/probe.h"
 #include "grid/model_shape.h"
 
@@ -133,9 +135,63 @@ static void test_shape_of_a_file(void **state)
     sl_free(shape);
 }
 
+static uint64_t stage_takes(const struct split_plan *plan, int32_t i, int32_t n_ctx)
+{
+    struct llm_engine_cfg cfg;
+    struct llm_engine_estimate estimate;
+    struct sl_err err = SL_ERR_INIT;
+    llm_engine_cfg_default(&cfg);
+    cfg.n_ctx = n_ctx;
+    cfg.n_seqs_max = 4;
+    cfg.n_batch = plan->chunk;
+    cfg.split = (struct engine_split){.n_stages = (int32_t)plan->n_stages,
+                                      .stage = i,
+                                      .first = plan->stages[i].first,
+                                      .last = plan->stages[i].last,
+                                      .kv_blocks = 4 * (n_ctx / KV_BLOCK_TOKENS + 1)};
+    if (llm_engine_estimate(MODEL, &cfg, &estimate, &err) != SL_OK) fail_msg("%s", err.text);
+    return estimate.weight_bytes + estimate.kv_bytes + estimate.compute_bytes;
+}
+
+/* Whatever the chunks are: the logits of long ones are most of what the last stage takes. */
+static void test_memory_of_stages_is_foretold(void **state)
+{
+    struct model_shape *shape = sl_calloc(1, sizeof *shape);
+    struct split_node nodes[3] = {{0}};
+    struct sl_err err = SL_ERR_INIT;
+    (void)state;
+    if (model_shape_read(MODEL, shape, &err) != SL_OK) fail_msg("%s", err.text);
+    struct split_problem problem = {.model = &shape->model,
+                                    .nodes = nodes,
+                                    .n_nodes = 3,
+                                    .goal = {.n_seqs = 4, .context = shape->n_ctx_train}};
+    for (int i = 0; i < 3; i++) {
+        nodes[i].memory_bytes = UINT64_C(1) << 40;
+        nodes[i].machine.memory_bytes_s = 1e10;
+    }
+    for (int32_t chunk = 32; chunk <= SPLIT_ROWS_MAX; chunk *= 2) {
+        struct split_plan plan = {.n_stages = 3, .chunk = chunk};
+        for (int32_t i = 0; i < 3; i++)
+            plan.stages[i] = (struct split_stage){
+                .node = (uint32_t)i, .first = i, .last = i < 2 ? i + 1 : shape->model.n_layer};
+        if (split_predict(&problem, &plan, &err) != SL_OK) fail_msg("%s", err.text);
+        for (int32_t i = 0; i < 3; i++) {
+            uint64_t takes = stage_takes(&plan, i, problem.goal.context);
+            print_message("chunks of %d, stage %d: %llu bytes foretold, %llu\n", chunk, i,
+                          (unsigned long long)plan.stages[i].memory_bytes,
+                          (unsigned long long)takes);
+            assert_true(plan.stages[i].memory_bytes >= takes);
+            /* A process besides is a megabyte of it. */
+            assert_true(plan.stages[i].memory_bytes <= takes + takes / 10 + (1 << 20));
+        }
+    }
+    sl_free(shape);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_memory_of_stages_is_foretold),
         cmocka_unit_test(test_every_type_computes),
         cmocka_unit_test(test_bad_shapes),
         cmocka_unit_test(test_no_memory),

@@ -23,6 +23,7 @@ static void fill(struct metrics_grid *grid)
     grid->bus.n_overflow = 3;
     grid->blobs.bytes_sent = 11;
     grid->fetch.n_from_members = 12;
+    grid->parts = (struct fetch_part_stats){13, 1, UINT64_C(6000000000), 2};
     grid->links.n_relayed = 4;
     grid->members[0] = (struct metrics_grid_member){"nabc", "a \"b\"", 0.25};
     grid->members[1] = (struct metrics_grid_member){"nabd", "c", 1};
@@ -47,6 +48,10 @@ static void all_widths_are_written(void **state)
     assert_metrics_line(&text, "starlane_grid_bus_lost_total{reason=\"overflow\"} 3\n");
     assert_metrics_line(&text, "starlane_grid_blobs_sent_bytes_total 11\n");
     assert_metrics_line(&text, "starlane_grid_fetches_total{source=\"member\"} 12\n");
+    assert_metrics_line(&text, "starlane_grid_part_fetches_total{end=\"done\"} 13\n");
+    assert_metrics_line(&text, "starlane_grid_part_fetches_total{end=\"failed\"} 1\n");
+    assert_metrics_line(&text, "starlane_grid_part_fetch_received_bytes_total 6000000000\n");
+    assert_metrics_line(&text, "starlane_grid_part_fetch_bad_chunks_total 2\n");
     assert_metrics_line(&text, "starlane_grid_stage_links{transport=\"relayed\"} 4\n");
     assert_metrics_line(
         &text, "starlane_grid_member_rtt_seconds{member=\"nabc\",name=\"a \\\"b\\\"\"} 0.25\n");

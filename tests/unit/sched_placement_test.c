@@ -182,6 +182,36 @@ static void test_replicas_follow_demand(void **state)
     world_end(&world);
 }
 
+static void test_how_long_it_stays_is_foretold(void **state)
+{
+    (void)state;
+    struct world world;
+    world_begin(&world);
+    assert_true(placement_stays_ns(world.placement, 0) < 0); /* it is nowhere */
+    assert_true(placement_stays_ns(world.placement, MODELS) < 0);
+    world.waiting[0] = 1;
+    second(&world);
+    world.waiting[0] = 0;
+    world.running[0] = 2;
+    seconds(&world, 60);
+    assert_true(placement_stays_ns(world.placement, 0) < 0); /* in use */
+    world.running[0] = 0;
+    second(&world);
+    int64_t foretold_ns = placement_stays_ns(world.placement, 0);
+    assert_true(foretold_ns > world.config.down_after_ns);
+    int64_t from_ns = world.now_ns;
+    seconds(&world, 150);
+    int64_t left_ns = placement_stays_ns(world.placement, 0);
+    assert_in_range(left_ns, foretold_ns - 152 * S, foretold_ns - 148 * S);
+    while (n_replicas(&world, 0)) second(&world);
+    assert_in_range(world.now_ns - from_ns, foretold_ns - 3 * S, foretold_ns + 3 * S);
+    struct placement_model model = {.bytes = 6 * GB, .replicas_min = 1};
+    assert_int_equal(placement_set_model(world.placement, 0, &model), SL_OK);
+    seconds(&world, 3);
+    assert_true(placement_stays_ns(world.placement, 0) < 0); /* for good */
+    world_end(&world);
+}
+
 static void test_minimum_and_maximum(void **state)
 {
     (void)state;
@@ -429,6 +459,7 @@ int main(void)
         cmocka_unit_test(test_an_idle_model_gives_way_at_once),
         cmocka_unit_test(test_a_load_dies_with_its_node),
         cmocka_unit_test(test_where_it_may_live),
+        cmocka_unit_test(test_how_long_it_stays_is_foretold),
         cmocka_unit_test(test_configuration_and_memory),
         cmocka_unit_test(test_who_has_the_files_loads_first),
         cmocka_unit_test(test_past_demand_loads_nothing),

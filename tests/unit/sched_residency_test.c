@@ -340,6 +340,17 @@ static void a_removed_model_goes_when_its_worker_is_gone(void **state)
     bring_up(0, 100);
 }
 
+/* What waits, and what ran when its worker died, may be asked elsewhere. */
+static void a_model_that_moved_is_unavailable(void **state)
+{
+    (void)state;
+    bring_up(0, 100);
+    drive_arrive(&drive, 1, 0, SCHED_STANDARD);
+    drive_step(&drive, &(struct sched_event){.kind = SCHED_MODEL_REMOVE, .moved = true});
+    drive_about(&drive, SCHED_WORKER_DIED, 0);
+    assert_int_equal(drive_find(&drive, SCHED_FAIL, 1)->status, SL_UNAVAILABLE);
+}
+
 static void a_worker_that_does_not_end_is_killed(void **state)
 {
     (void)state;
@@ -578,6 +589,7 @@ int main(void)
         RULE(stop_lets_running_ones_finish_and_fails_the_rest),
         RULE(stop_ends_a_load),
         RULE(a_removed_model_goes_when_its_worker_is_gone),
+        RULE(a_model_that_moved_is_unavailable),
         RULE(a_worker_that_does_not_end_is_killed),
         RULE(a_load_that_fails_fails_those_that_wait),
         RULE(a_load_that_hangs_is_killed),

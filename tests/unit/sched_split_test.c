@@ -144,7 +144,7 @@ static void test_naive_splits_follow_memory(void **state)
     assert_int_equal(plan.stages[0].last, 8);
     nodes[1].memory_bytes = 9 * LAYER_BYTES;
     assert_int_equal(split_equal(&problem, order, 2, &plan, &err), SL_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "0.12 GB"));
+    assert_non_null(strstr(err.text, "114.4 MiB"));
     assert_int_equal(split_equal(&problem, order, 0, &plan, &err), SL_INVALID);
 }
 
@@ -274,6 +274,30 @@ static void test_prompts_stream_through(void **state)
     assert_near(alone, 1024 * 24e-3, 0.05);
 }
 
+/* A row more takes 1 MB in every stage, and 2 MB in the last one besides. */
+static void test_chunks_are_as_long_as_there_is_room(void **state)
+{
+    (void)state;
+    begin(2);
+    model.stage_bytes = 128000000;
+    model.head_buffer_bytes = 256000000;
+    model.stage_row_bytes = 1000000;
+    model.head_row_bytes = 2000000;
+    problem.goal = (struct split_goal){.prompt = 1024, .n_stages = 2};
+    for (size_t i = 0; i < 2; i++) nodes[i].machine.step_s = 100; /* long ones pay */
+    for (size_t i = 0; i < 2; i++) nodes[i].memory_bytes = 20 * GB;
+    make();
+    assert_int_equal(plan.chunk, 1024);
+    for (size_t i = 0; i < 2; i++) nodes[i].memory_bytes = GB;
+    make();
+    assert_int_equal(plan.chunk, 256);
+    assert_int_equal(plan.stages[1].memory_bytes, plan.stages[1].weight_bytes + 768000000);
+    plan.chunk = 32;
+    assert_int_equal(split_predict(&problem, &plan, &err), SL_OK);
+    assert_int_equal(plan.stages[0].memory_bytes, plan.stages[0].weight_bytes + 32000000);
+    assert_int_equal(plan.stages[1].memory_bytes, plan.stages[1].weight_bytes + 96000000);
+}
+
 static void test_refusal_names_the_numbers(void **state)
 {
     (void)state;
@@ -282,9 +306,10 @@ static void test_refusal_names_the_numbers(void **state)
     model.kv_bytes = 10;
     problem.goal = (struct split_goal){.n_seqs = 4, .context = 512};
     assert_int_equal(split_make(&problem, &plan, &err), SL_UNAVAILABLE);
-    assert_non_null(strstr(err.text, "240.49 MB are needed"));
+    assert_non_null(strstr(err.text, "229.4 MiB are needed"));
     assert_non_null(strstr(err.text, "4 x 512 tokens"));
-    assert_non_null(strstr(err.text, "2 usable nodes have 220.00 MB together, the largest 110.00"));
+    assert_non_null(strstr(err.text, "2 usable nodes have 209.8 MiB together"));
+    assert_non_null(strstr(err.text, "the largest 104.9 MiB"));
     begin(2);
     problem.n_nodes = 0;
     assert_int_equal(split_make(&problem, &plan, &err), SL_UNAVAILABLE);
@@ -312,7 +337,58 @@ static void test_invalid(void **state)
     plan.stages[1].first = 5; /* both on node 0 */
     assert_int_equal(split_predict(&problem, &plan, &err), SL_INVALID);
     plan.stages[1].node = 1;
+    const struct split_plan good = plan;
     assert_int_equal(split_predict(&problem, &plan, &err), SL_OK);
+    for (int i = 0; i < 6; i++) {
+        int32_t value = i % 2 ? INT32_MAX : -1;
+        plan = good;
+        *(i < 2 ? &plan.flights : i < 4 ? &plan.rows : &plan.chunk) = value;
+        assert_int_equal(split_predict(&problem, &plan, &err), SL_INVALID);
+    }
+}
+
+/* Each number is within its own bounds, and their sum is 2^64 and more. */
+static void test_sizes_that_no_sum_holds(void **state)
+{
+    static uint64_t many[SPLIT_LAYERS_MAX];
+    (void)state;
+    begin(1);
+    model.n_layer = SPLIT_LAYERS_MAX;
+    model.layer_bytes = many;
+    model.kv_bytes = 1 << 20;
+    problem.goal = (struct split_goal){.n_seqs = SPLIT_SEQS_MAX, .context = 1 << 24};
+    assert_int_equal(split_make(&problem, &plan, &err), SL_INVALID);
+    model.kv_bytes = 0;
+    for (int i = 0; i < SPLIT_LAYERS_MAX; i++) many[i] = UINT64_C(1) << 55;
+    assert_int_equal(split_make(&problem, &plan, &err), SL_INVALID);
+    for (int i = 0; i < SPLIT_LAYERS_MAX; i++) many[i] = 0;
+    model.embd_bytes = model.head_bytes = UINT64_C(1) << 63;
+    assert_int_equal(split_make(&problem, &plan, &err), SL_INVALID);
+    model.embd_bytes = model.head_bytes = 0;
+    assert_int_equal(split_make(&problem, &plan, &err), SL_OK);
+}
+
+/* Numbers that nobody measures, but members may tell: the plan of the others stands. */
+static void test_numbers_at_their_ends(void **state)
+{
+    static const double ends[] = {0, 5e-324, 1e-300, 1e-9, 1e9, 9e17};
+    const size_t n = sizeof ends / sizeof *ends;
+    (void)state;
+    for (size_t i = 0; i < n * n * n; i++) {
+        begin(4);
+        for (int k = 0; k < 4; k++) nodes[k].memory_bytes = 14 * LAYER_BYTES;
+        struct split_machine *machine = &nodes[i % 4].machine;
+        for (int w = 0; w < SPLIT_WEIGHT_COUNT; w++) machine->speed[w].bytes_s = ends[i % n];
+        machine->share = ends[i / n % n];
+        machine->step_s = machine->layer_s = nodes[i % 4].hop_s = ends[i / n / n];
+        links[(i + 1) % 4].seconds = links[4 + i % 3].bytes_s = ends[i / n % n];
+        problem.goal.aim = i % 2 ? SPLIT_THROUGHPUT : SPLIT_LATENCY;
+        problem.goal.n_seqs = 3;
+        assert_int_equal(split_make(&problem, &plan, &err), SL_OK);
+        assert_int_equal(plan.stages[plan.n_stages - 1].last, LAYERS);
+        assert_true(plan.tokens_s > 1 && plan.tokens_s_total > 1);
+        assert_true(plan.gap >= 0 && isfinite(plan.gap));
+    }
 }
 
 static void test_many_nodes(void **state)
@@ -474,8 +550,11 @@ int main(void)
         cmocka_unit_test(test_a_quota_bounds_the_rate),
         cmocka_unit_test(test_experts_are_read_at_last),
         cmocka_unit_test(test_prompts_stream_through),
+        cmocka_unit_test(test_chunks_are_as_long_as_there_is_room),
         cmocka_unit_test(test_refusal_names_the_numbers),
         cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_sizes_that_no_sum_holds),
+        cmocka_unit_test(test_numbers_at_their_ends),
         cmocka_unit_test(test_many_nodes),
         cmocka_unit_test(test_better_only_when_it_pays),
         cmocka_unit_test(test_slowdown),

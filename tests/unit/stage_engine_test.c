@@ -11,6 +11,8 @@
 #include "support/prop.h"
 #include "support/split_chain.h"
 
+#include <float.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -138,6 +140,54 @@ static void test_hostile_messages_to_a_stage(void **state)
     make_tape(path, 1, &tape);
     for (int i = 0; i < 300; i++) play_broken(path, &tape);
     tape_free(&tape);
+}
+
+/* Hidden states that are no numbers, from a stage that lies or computed nonsense. */
+static void play_strange(const char *path, const struct tape *tape, const float values[2])
+{
+    struct llm_engine_cfg cfg = tiny_cfg(path);
+    struct sl_err err = SL_ERR_INIT;
+    struct engine *engine;
+    int32_t n_embd = outcomes_hparams(path).n_embd;
+    size_t n_sent = 0;
+    bool idle;
+    cfg.on_frame = frame_nowhere;
+    cfg.frame_ctx = &n_sent;
+    assert_int_equal(stage_engine_load(path, &cfg, &engine, &err), SL_OK);
+    for (int i = 0; i < tape->n; i++) {
+        char *bytes = tape->v[i].bytes;
+        if (stage_msg_kind(bytes, tape->v[i].n) == STAGE_MSG_BATCH) {
+            int32_t n_tokens;
+            memcpy(&n_tokens, bytes + 16, sizeof n_tokens); /* behind the header */
+            size_t n = (size_t)(n_tokens * n_embd);
+            char *hidden = bytes + tape->v[i].n - n * sizeof *values;
+            for (size_t k = 0; k < n; k++)
+                memcpy(hidden + k * sizeof *values, &values[k % 2], sizeof *values);
+        }
+        if (engine_deliver(engine, tape->v[i].from, bytes, tape->v[i].n, &err) != SL_OK ||
+            engine_step(engine, &idle, &err) != SL_OK)
+            fail_msg("%s: %s", path, err.text);
+    }
+    assert_true(n_sent > 0);
+    engine_unload(engine);
+}
+
+static void test_hidden_states_that_are_no_numbers(void **state)
+{
+    static const char *const models[] = {"llama",   "gemma3",         "qwen3moe",
+                                         "gpt-oss", "deepseek2-lite", "deepseek2-v3"};
+    static const float values[][2] = {
+        {NAN, NAN}, {NAN, 1}, {INFINITY, -INFINITY}, {INFINITY, 1}, {FLT_MAX, -FLT_MAX}};
+    (void)state;
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        char path[1024];
+        struct tape tape;
+        (void)snprintf(path, sizeof path, "%s", golden_path(models[m]));
+        make_tape(path, 1, &tape);
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+            play_strange(path, &tape, values[i]);
+        tape_free(&tape);
+    }
 }
 
 /* What a stage refuses though each message could be right. */
@@ -449,6 +499,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hostile_messages_to_a_stage),
+        cmocka_unit_test(test_hidden_states_that_are_no_numbers),
         cmocka_unit_test(test_messages_out_of_place),
         cmocka_unit_test(test_hostile_results),
         cmocka_unit_test(test_results_nobody_waits_for),

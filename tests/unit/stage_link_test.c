@@ -459,6 +459,24 @@ static void a_silent_stranger_is_sent_away(void **state)
     assert_int_equal(w.n_asked, 0);
 }
 
+static bool dribble(void)
+{
+    return stream_write(raw.stream, "x", 1) == SL_OK;
+}
+
+static void a_stranger_that_dribbles_is_sent_away(void **state)
+{
+    (void)state;
+    start(false);
+    struct tls_client *tls = raw_connect(w.f.members[A].cert, w.f.members[A].key, w.f.root);
+    assert_true(raw.open);
+    assert_int_equal(stream_write(raw.stream, "\x01\x00\x00\x00\x01", 5), SL_OK);
+    STAGE_FIXTURE_UNTIL(&w.f, raw.ended || !dribble()); /* its HELLO has 16 MiB and never ends */
+    STAGE_FIXTURE_UNTIL(&w.f, raw.ended);
+    raw_done(tls);
+    assert_int_equal(w.n_asked, 0);
+}
+
 static void another_grids_member_gets_no_connection(void **state)
 {
     struct test_grid other;
@@ -629,6 +647,7 @@ int main(void)
         TEST(hostile_bytes_end_only_their_link),
         TEST(half_a_message_ends_the_link),
         TEST(a_silent_stranger_is_sent_away),
+        TEST(a_stranger_that_dribbles_is_sent_away),
         TEST(another_grids_member_gets_no_connection),
         TEST(a_lost_message_ends_a_relayed_link),
         TEST(nonsense_on_the_bus_is_not_heard),

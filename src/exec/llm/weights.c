@@ -2,6 +2,7 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/size_text.h"
 #include "exec/llm/backend.h"
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
@@ -312,11 +313,12 @@ struct ggml_backend_buffer *llm_buffer_measure(struct ggml_context *ctx,
 static sl_status check_memory(const struct loader *ld)
 {
     uint64_t need = 0, available = sl_mem_available_bytes();
+    char needs[SL_SIZE_TEXT_MAX], has[SL_SIZE_TEXT_MAX];
     for (int p = 1; p < ld->w->n_places; p++)
         need += p == ld->gpu_place ? 0 : ld->w->places[p].n_bytes;
     if (need <= available || ld->cfg->measure) return SL_OK;
-    return sl_err_set(ld->err, SL_NOMEM, "weights: %.2f GB needed, %.2f GB available",
-                      (double)need / 1e9, (double)available / 1e9);
+    return sl_err_set(ld->err, SL_NOMEM, "weights: %s needed, %s available",
+                      sl_size_text(need, needs), sl_size_text(available, has));
 }
 
 /* A buffer of our own for the packed tensors: they may be larger than ggml thinks. */
@@ -353,6 +355,7 @@ static struct ggml_backend_buffer *place_alloc(const struct loader *ld, int p)
 static sl_status alloc_places(struct loader *ld)
 {
     struct llm_weights *w = ld->w;
+    char needs[SL_SIZE_TEXT_MAX];
     sl_status status = check_memory(ld);
     if (status != SL_OK) return status;
     for (int p = 1; p < w->n_places; p++) {
@@ -360,8 +363,9 @@ static sl_status alloc_places(struct loader *ld)
         if (!place->n_bytes) continue;
         place->buffer = place_alloc(ld, p);
         if (!place->buffer)
-            return sl_err_set(ld->err, SL_NOMEM, "weights: %s has no room for %.2f GB",
-                              ggml_backend_buft_name(place->buft), (double)place->n_bytes / 1e9);
+            return sl_err_set(ld->err, SL_NOMEM, "weights: %s has no room for %s",
+                              ggml_backend_buft_name(place->buft),
+                              sl_size_text(place->n_bytes, needs));
         ggml_backend_buffer_set_usage(place->buffer, GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         w->copied_bytes += place->n_bytes;
     }
