@@ -5,9 +5,10 @@
 
 A gateway without room for models and five nodes in a laboratory (docs/netlab.md), with unlike shares of a core
 and links of 0 to 40 ms. Measures each node in its share (`starlane bench --node-profile`, and what requests take
-through the grid while the others are cordoned), then lets requests come at random (Poisson) at --load of what
-the nodes can do together. The gateway is started anew with each policy in turn, --rounds times; all policies of
-a round get the same requests at the same times. Then the simulator gets the profiles and the recorded arrivals.
+through the grid while the others are cordoned and compute something), then lets requests come at random (Poisson)
+at --load of what the nodes can do together. The gateway is started anew with each policy in turn, --rounds times;
+all policies of a round get the same requests at the same times. Then the simulator gets the profiles and the
+recorded arrivals.
 
 The shares sum up to well under a core, and the laboratory's groups have the highest weight, so that the rest of
 the machine may be in use; what it does to caches still shows, so the nodes are measured before and after. The
@@ -18,6 +19,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import itertools
 import json
 import os
 import pathlib
@@ -222,20 +224,28 @@ class Bench:
             profile.take_prompts(short, long)
             for n in STREAMS:
                 profile.take_streams(n, self.in_client(self.closed(n, (1, STEP_TOKENS), n, MEASURE_S)))
-            rng = random.Random(CALIBRATION_SEED)
-            burst = [(0, *lengths) for lengths in lengths_of(self.args, rng, BURST)]
+            burst = [(0, *lengths) for lengths in lengths_of(self.args, random.Random(CALIBRATION_SEED), BURST)]
             profile.take_burst(self.in_client(self.answers(burst)))
-            rate = USUAL_LOAD * profile.capacity
-            usual = arrivals_of(self.args, rate, rng, max(USUAL_S, USUAL_LEAST / rate))
-            profile.take_usual(self.args, self.in_client(self.answers(usual)))
         return profile
+
+    def scale(self, profile):
+        """The same as it is now: how fast a core is changes from minute to minute."""
+        self.only(profile.name)
+        now, rate = copy.copy(profile), USUAL_LOAD * profile.capacity
+        arrivals = arrivals_of(self.args, rate, random.Random(CALIBRATION_SEED), max(USUAL_S, USUAL_LEAST / rate))
+        with self.others_busy(profile.name):
+            now.take_usual(self.args, self.in_client(self.answers(arrivals)))
+        return now
+
+    def scale_all(self, profiles):
+        now = {name: self.scale(profile) for name, profile in profiles.items()}
+        self.only(None)
+        return now
 
     def calibrate_all(self, texts):
         # What a token of context costs is little and hard to see, and of a core's time the same everywhere.
         context = statistics.median(number(text, "context_us") * SHARES[name] for name, text in texts.items())
-        profiles = {name: self.calibrate(name, texts[name], context / SHARES[name]) for name in self.nodes}
-        self.only(None)
-        return profiles
+        return {name: self.calibrate(name, texts[name], context / SHARES[name]) for name in self.nodes}
 
 
 def request_s(answers):
@@ -299,7 +309,7 @@ class Profile:
         return self
 
     def mean(self, other):
-        """Of both, for what ran between them: how fast a core is changes with what the others do."""
+        """Of both, for what ran between them."""
         both = Profile(self.name, self.text, self.context)
         for key in ("request", "delay", "per_token", "context", "scale", "capacity"):
             setattr(both, key, (getattr(self, key) + getattr(other, key)) / 2)
@@ -322,6 +332,8 @@ class Window:
 
     def __init__(self, policy, answers, sent):
         self.policy, self.answers, self.sent = policy, answers, sent
+        self.profiles = None
+        """The nodes as they were meanwhile: means of before and after."""
 
     def numbers(self):
         return [a.first - a.due for a in self.answers], [a.end - a.due for a in self.answers]
@@ -412,13 +424,13 @@ def print_ratios(rows):
     return met
 
 
-def print_fidelity(args, profiles, windows):
+def print_fidelity(args, windows):
     print(f"\n{'policy':20}{'':12}{'real s':>9}{'sim s':>9}{'error':>9}{'goal':>7}")
     met = True
     for policy in dict.fromkeys(w.policy for w in windows):
         mine = [w for w in windows if w.policy == policy]
         real = summary(*[[x for w in mine for x in w.numbers()[i]] for i in range(2)])
-        sims = [predict(args, profiles.values(), w.answers, policy) for w in mine]
+        sims = [predict(args, w.profiles, w.answers, policy) for w in mine]
         for key, value in real.items():
             long = {"ttft": "first_token_s", "total": "total_s"}[key.split()[0]]
             at = key.split()[1]
@@ -430,14 +442,14 @@ def print_fidelity(args, profiles, windows):
     return met
 
 
-def keep(args, bench, profiles, windows):
+def keep(args, bench, windows):
     """For questions that come later."""
     args.keep.mkdir(parents=True, exist_ok=True)
     for i, one in enumerate(windows):
         rows = [[a.due, a.first, a.end, a.prompt_tokens, a.output_tokens] for a in one.answers]
         (args.keep / f"{i}-{one.policy}.json").write_text(json.dumps(rows), encoding="ascii")
-        write_simulation(args, profiles.values(), one.answers, args.keep)
-        (args.keep / "trace.jsonl").rename(args.keep / f"{i}-{one.policy}.jsonl")
+        for path in write_simulation(args, one.profiles, one.answers, args.keep):
+            path.rename(args.keep / f"{i}-{one.policy}{path.suffix}")
     for name in [GATEWAY, *SHARES]:
         (args.keep / f"{name}.log").write_bytes(bench.lab.log(name).read_bytes())
 
@@ -445,30 +457,29 @@ def keep(args, bench, profiles, windows):
 def measure(args, lab):
     bench = Bench(args, lab)
     favour(lab, [GATEWAY, CLIENT, *SHARES])
-    before = bench.profile_all()
+    texts = bench.profile_all()
     bench.start()
     os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(5))
-    profiles = bench.calibrate_all(before)
+    base = bench.calibrate_all(texts)
+    profiles = bench.scale_all(base)
     print_profiles(profiles, args)
     capacity = sum(p.capacity for p in profiles.values())
     rate = args.load * capacity
     print(f"\n{capacity:.2f} requests/s in all; {rate:.2f} of them come, {args.seconds:g} s for each policy, "
           f"{args.rounds} times", flush=True)
     windows = []
-    for turn in range(args.rounds):
-        for policy in args.policies.split(","):
-            rng = random.Random(args.seed + turn)
-            windows.append(window(bench, policy, arrivals_of(args, rate, rng, args.seconds)))
-            print(f"  {policy}: {len(windows[-1].answers)} answers", flush=True)
+    for turn, policy in itertools.product(range(args.rounds), args.policies.split(",")):
+        arrivals = arrivals_of(args, rate, random.Random(args.seed + turn), args.seconds)
+        windows.append(window(bench, policy, arrivals))
+        before, profiles = profiles, bench.scale_all(base) if args.fidelity else profiles
+        windows[-1].profiles = [before[name].mean(profiles[name]) for name in bench.nodes]
+        print(f"  {policy}: {len(windows[-1].answers)} answers; scales then: " +
+              " ".join(f"{p.scale:.2f}" for p in profiles.values()), flush=True)
     met = print_ratios(print_policies(windows))
     if args.fidelity:
-        after = bench.calibrate_all(bench.profile_all())
-        profiles = {name: profile.mean(after[name]) for name, profile in profiles.items()}
-        print("\nonce more; the simulator gets the means")
-        print_profiles(after, args)
-        met = print_fidelity(args, profiles, windows) and met
+        met = print_fidelity(args, windows) and met
     if args.keep:
-        keep(args, bench, profiles, windows)
+        keep(args, bench, windows)
     return met
 
 
