@@ -317,9 +317,10 @@ class Generator:
                     + (control if draw.random() < 0.3 else "") + f"{{{{ loop.{loop} }}}}{{{{ v }}}}"
                     + (tag("else") + "none" if draw.random() < 0.2 else "") + tag("endfor"))
         if kind == 9:
-            return (tag(f"macro f(p, r={self.expression(1)})") + body + "{{ p }}{{ r }}"
-                    + tag("endmacro") + f"{{{{ f({self.expression(1)}) }}}}"
-                    + f"{{{{ f(1, r={self.expression(1)}) }}}}")
+            # Not a variable's name: in a loop before the macro Jinja2 finds neither of them.
+            return (tag(f"macro show(p, r={self.expression(1)})") + body + "{{ p }}{{ r }}"
+                    + tag("endmacro") + f"{{{{ show({self.expression(1)}) }}}}"
+                    + f"{{{{ show(1, r={self.expression(1)}) }}}}")
         if kind == 10:
             return tag("set b") + body + tag("endset") + "{{ b|length }}{{ b }}"
         if kind == 11:
