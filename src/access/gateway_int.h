@@ -125,12 +125,13 @@ struct sl_arena *call_arena(struct call *call);
 /* Its client has gone: stops the work, hands in the row, ends the exchange and the call; or, while
  * its row is being stored, leaves that to the completion. */
 void call_abort(struct call *call);
+#define CALL_AGAIN_MS 1000 /* what this process lacks now it may have then */
 /* Answers with an error and ends the call. `param` is the field at fault, `code` a word for
  * programs; NULL is fine for both. http_status 0: the status's own. */
 void call_fail(struct call *call, sl_status status, const char *param, const char *code,
                const char *message);
+/* As call_fail, with the error's status and words. */
 void call_fail_err(struct call *call, const struct sl_err *err, const char *param);
-#define CALL_AGAIN_MS 1000 /* what this process lacks now it may have then */
 /* As call_fail for what the node said: a prompt over the context is the client's fault (400), a
  * broken model file is not (500). A 503 says when to come again (Retry-After) only if that can
  * help: retry_after_ms > 0. */
@@ -176,6 +177,7 @@ void call_add_times(struct call *call, int64_t queue_ns, int64_t first_token_ns)
 enum sched_class call_class(const struct call *call);
 /* The longest wait in the queue it asked for (X-Starlane-Queue-Timeout-Ms), or 0. */
 int64_t call_queue_timeout_ns(const struct call *call);
+/* Whose share of the queue it takes: from its key's hash; 0: it has no key. */
 uint64_t call_tenant(const struct call *call);
 
 /* {"error":...} as the family has it, without line end. */

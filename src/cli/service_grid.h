@@ -40,6 +40,7 @@ struct service_grid_parts {
     void *ctx;
 };
 
+/* Takes part in the grid; nothing of *parts may go before it. On failure *out is untouched. */
 SL_CHECK sl_status service_grid_create(const struct service_grid_cfg *cfg,
                                        const struct service_grid_parts *parts,
                                        struct service_grid **out, struct sl_err *err);
@@ -47,6 +48,7 @@ SL_CHECK sl_status service_grid_create(const struct service_grid_cfg *cfg,
 void service_grid_stop(struct service_grid *grid);
 void service_grid_destroy(struct service_grid *grid);
 
+/* Its parts, for the gateway above; they live as long as it. */
 struct membership *service_grid_membership(struct service_grid *grid);
 struct dispatch *service_grid_dispatch(struct service_grid *grid); /* NULL: a node */
 struct blobs *service_grid_blobs(struct service_grid *grid);

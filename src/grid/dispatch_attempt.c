@@ -252,7 +252,7 @@ static bool others_have_it(const struct dispatch_attempt *attempt)
     const struct node_table *table = router_nodes(dispatch->router);
     const struct hosted_model *here = node_table_hosted(table, attempt->node, model->number);
     uint32_t runs_here = here && here->rank != NODE_NONE;
-    uint32_t is_here = model->holders[attempt->node / 64] >> attempt->node % 64 & 1;
+    uint32_t is_here = dispatch_model_is_at(model, attempt->node);
     return table->n_by_model[model->number] > runs_here || model->n_holders > is_here ||
            dispatch_chain_of(dispatch, model->number);
 }

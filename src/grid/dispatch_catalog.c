@@ -41,7 +41,7 @@ static struct dispatch_model *next_of(const struct dispatch *dispatch, const cha
     return model;
 }
 
-static bool holds(const struct dispatch_model *model, uint32_t node)
+bool dispatch_model_is_at(const struct dispatch_model *model, uint32_t node)
 {
     return model->holders[node / 64] >> node % 64 & 1;
 }
@@ -49,7 +49,7 @@ static bool holds(const struct dispatch_model *model, uint32_t node)
 static void set_holder(struct dispatch_model *model, uint32_t node, bool held)
 {
     uint64_t bit = UINT64_C(1) << node % 64;
-    if (holds(model, node) == held) return;
+    if (dispatch_model_is_at(model, node) == held) return;
     model->holders[node / 64] ^= bit;
     model->n_holders += held ? 1 : UINT32_MAX;
 }
@@ -238,7 +238,7 @@ static void card_choose(struct dispatch *dispatch, struct dispatch_model *model)
     int best_rank = -1;
     for (uint32_t node = 0; node < dispatch->n_nodes; node++) {
         const struct grid_card *card =
-            holds(model, node) ? card_at(dispatch, node, model->number) : NULL;
+            dispatch_model_is_at(model, node) ? card_at(dispatch, node, model->number) : NULL;
         int rank = card ? (card->info != NULL) * 2 + dispatch->nodes[node].self : -1;
         if (rank <= best_rank) continue;
         best = card;
@@ -344,7 +344,7 @@ static struct dispatch_model *meant(const struct dispatch *dispatch, const char 
     struct dispatch_model *best = NULL, *model = NULL;
     while ((model = next_of(dispatch, name, model))) {
         if (!model->n_holders && !model->n_hosted && !is_echo(dispatch, name)) continue;
-        if (holds(model, dispatch->self_node)) return model;
+        if (dispatch_model_is_at(model, dispatch->self_node)) return model;
         if (own || (best && best->settled)) continue;
         if (!best || model->settled || model->n_holders > best->n_holders ||
             (model->n_holders == best->n_holders && model->born < best->born))

@@ -60,26 +60,16 @@ void dispatch_chains_done(struct dispatch *dispatch)
     dispatch->chains = NULL;
 }
 
-static const struct grid_hosted *hosted_at(const struct dispatch *dispatch, uint32_t number,
-                                           uint32_t model)
-{
-    const struct dispatch_node *node = &dispatch->nodes[number];
-    for (size_t i = 0; node->used && node->has_report && i < node->report.n_hosted; i++)
-        if (node->hosted_models[i] == model) return &node->report.hosted[i];
-    return NULL;
-}
-
 static bool is_alive(const struct dispatch *dispatch, const struct dispatch_node *node)
 {
-    return node->used && node->has_report &&
-           router_nodes(dispatch->router)->nodes[node->number].health != NODE_DEAD;
+    return node->used && node->has_report && dispatch_node_health(dispatch, node) != NODE_DEAD;
 }
 
 /* --- beginning and changing --- */
 
 void dispatch_chain_unload(struct dispatch *dispatch, const struct dispatch_chain *chain)
 {
-    const struct grid_hosted *hosted = hosted_at(dispatch, chain->head, chain->model);
+    const struct grid_hosted *hosted = dispatch_hosted_of(dispatch, chain->head, chain->model);
     if (hosted && hosted->split && is_alive(dispatch, &dispatch->nodes[chain->head]))
         dispatch_control(dispatch, GRID_CONTROL_UNLOAD, chain->head, chain->model);
 }
@@ -244,7 +234,7 @@ static bool is_wanted(const struct dispatch *dispatch, const struct dispatch_cha
 
 static void look_at(struct dispatch *dispatch, struct dispatch_chain *chain)
 {
-    const struct grid_hosted *hosted = hosted_at(dispatch, chain->head, chain->model);
+    const struct grid_hosted *hosted = dispatch_hosted_of(dispatch, chain->head, chain->model);
     bool as_told = hosted && grid_split_equal(hosted->split, chain->split);
     bool failed = as_told && hosted->load.state == SCHED_FAILED;
     const char *why = broken(dispatch, chain);
@@ -291,7 +281,7 @@ static bool is_kept_elsewhere(const struct dispatch *dispatch, uint32_t model)
 bool dispatch_chain_stays(const struct dispatch *dispatch, uint32_t node, uint32_t model)
 {
     const struct dispatch_chain *chain = dispatch_chain_of(dispatch, model);
-    const struct grid_hosted *hosted = hosted_at(dispatch, node, model);
+    const struct grid_hosted *hosted = dispatch_hosted_of(dispatch, node, model);
     if (chain && chain->by_hand) return chain->head == node;
     return hosted && hosted->split && is_kept_elsewhere(dispatch, model);
 }
@@ -346,44 +336,50 @@ static bool is_spare(const struct dispatch *dispatch, uint32_t node, size_t i)
            !(known && known->n_outstanding > 0) && !dispatch_is_kept(dispatch, model);
 }
 
-/* What a stage lacks of memory now; false: its member's spare models would not make up for it. */
-static bool lacks(const struct dispatch *dispatch, const struct dispatch_model *model,
-                  const struct dispatch_split *split, size_t stage, uint64_t *out_bytes)
+/* Of memory for a stage, now. */
+static uint64_t lacking_bytes(const struct dispatch *dispatch, const struct dispatch_model *model,
+                              const struct dispatch_split *split, size_t stage)
 {
     static const struct dispatch_wish now = {.head = NODE_NONE};
-    uint32_t at = split->members[stage];
-    const struct dispatch_node *node = &dispatch->nodes[at];
-    uint64_t room = dispatch_split_room(dispatch, node, model, &now), spare = 0;
+    const struct dispatch_node *node = &dispatch->nodes[split->members[stage]];
+    uint64_t room = dispatch_split_room(dispatch, node, model, &now);
     uint64_t need = split->plan.stages[stage].memory_bytes;
-    *out_bytes = need > room ? need - room : 0;
-    for (size_t k = 0; k < node->report.n_hosted && spare < *out_bytes; k++)
-        if (node->hosted_models[k] != model->number && is_spare(dispatch, at, k))
-            spare += node->report.hosted[k].bytes;
-    return spare >= *out_bytes;
+    return need > room ? need - room : 0;
+}
+
+static uint64_t spare_bytes(const struct dispatch *dispatch, uint32_t node)
+{
+    const struct grid_report *report = &dispatch->nodes[node].report;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < report->n_hosted; i++)
+        if (is_spare(dispatch, node, i)) bytes += report->hosted[i].bytes;
+    return bytes;
+}
+
+/* Models that nobody uses go until so many bytes are free, as far as there are any. */
+static void unload_spare(struct dispatch *dispatch, uint32_t node, uint64_t bytes)
+{
+    const struct dispatch_node *from = &dispatch->nodes[node];
+    for (size_t i = 0; i < from->report.n_hosted && bytes > 0; i++) {
+        uint32_t model = from->hosted_models[i];
+        if (!is_spare(dispatch, node, i)) continue;
+        bytes -= from->report.hosted[i].bytes < bytes ? from->report.hosted[i].bytes : bytes;
+        if (dispatch_chain_split(dispatch, node, model)) dispatch_chain_drop(dispatch, model);
+        dispatch_control(dispatch, GRID_CONTROL_UNLOAD, node, model);
+    }
 }
 
 /* What members were told to load stays there until they are told otherwise: models that nobody uses
- * make room for the stages of a plan, which is made anew when reports show it. Unless that is room
- * for every stage none has to go. */
+ * make room for the stages of a plan, which is made anew when reports show it. None goes unless
+ * there is room for every stage then. */
 static void make_room(struct dispatch *dispatch, const struct dispatch_model *model,
                       const struct dispatch_split *split)
 {
-    uint64_t lack;
     for (size_t i = 0; i < split->plan.n_stages; i++)
-        if (!lacks(dispatch, model, split, i, &lack)) return;
-    for (size_t i = 0; i < split->plan.n_stages; i++) {
-        uint32_t at = split->members[i];
-        const struct dispatch_node *node = &dispatch->nodes[at];
-        (void)lacks(dispatch, model, split, i, &lack);
-        for (size_t k = 0; k < node->report.n_hosted && lack > 0; k++) {
-            if (node->hosted_models[k] == model->number || !is_spare(dispatch, at, k)) continue;
-            uint64_t bytes = node->report.hosted[k].bytes;
-            lack -= bytes < lack ? bytes : lack;
-            if (dispatch_chain_split(dispatch, at, node->hosted_models[k]))
-                dispatch_chain_drop(dispatch, node->hosted_models[k]);
-            dispatch_control(dispatch, GRID_CONTROL_UNLOAD, at, node->hosted_models[k]);
-        }
-    }
+        if (lacking_bytes(dispatch, model, split, i) > spare_bytes(dispatch, split->members[i]))
+            return;
+    for (size_t i = 0; i < split->plan.n_stages; i++)
+        unload_spare(dispatch, split->members[i], lacking_bytes(dispatch, model, split, i));
 }
 
 static void begin(struct dispatch *dispatch, struct dispatch_model *model)
@@ -410,8 +406,8 @@ void dispatch_chains_step(struct dispatch *dispatch)
         struct dispatch_model *model = &dispatch->models[i];
         bool wanted = dispatch->waiting[i] > 0 || model->pinned || model->pinned_elsewhere;
         if (model->used && wanted && dispatch_model_shape(model) &&
-            !dispatch_chain_of(dispatch, i) && !dispatch_fits_whole(dispatch, model) &&
-            dispatch->router_ns >= model->split_ns && !is_kept_elsewhere(dispatch, i)) {
+            dispatch->router_ns >= model->split_ns && !dispatch_chain_of(dispatch, i) &&
+            !is_kept_elsewhere(dispatch, i) && !dispatch_fits_whole(dispatch, model)) {
             model->split_ns = dispatch->router_ns + S; /* one look a second */
             begin(dispatch, model);
         }

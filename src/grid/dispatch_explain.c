@@ -228,10 +228,10 @@ static void put_places(const struct dispatch *dispatch, struct sl_json *json,
         const struct dispatch_node *node = &dispatch->nodes[i];
         const struct grid_hosted *hosted =
             node->used ? dispatch_hosted_of(dispatch, i, model->number) : NULL;
-        bool has_file = model->holders[i / 64] >> i % 64 & 1;
+        bool has_file = dispatch_model_is_at(model, i);
         if (!node->used || (!hosted && !has_file)) continue;
         /* Its last report says how things were. */
-        enum node_health health = router_nodes(dispatch->router)->nodes[i].health;
+        enum node_health health = dispatch_node_health(dispatch, node);
         if (health == NODE_DEAD) hosted = NULL;
         sl_json_object(json);
         put_node(dispatch, json, i);

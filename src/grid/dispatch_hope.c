@@ -30,11 +30,6 @@ struct held {
     uint64_t bytes;
 };
 
-static enum node_health health_of(const struct dispatch *dispatch, const struct dispatch_node *node)
-{
-    return router_nodes(dispatch->router)->nodes[node->number].health;
-}
-
 /* Is the member there, or may it be back soon? */
 static bool counts(const struct dispatch *dispatch, const struct dispatch_node *node)
 {
@@ -84,7 +79,7 @@ static size_t held_at(const struct dispatch *dispatch, const struct dispatch_nod
     const struct grid_report *report = &node->report;
     size_t n = 0;
     *bytes = 0;
-    if (health_of(dispatch, node) == NODE_DEAD) return 0;
+    if (dispatch_node_health(dispatch, node) == NODE_DEAD) return 0;
     for (size_t i = 0; i < report->n_hosted + report->n_stages; i++) {
         bool stage = i >= report->n_hosted;
         const struct grid_stage_hosted *at = stage ? &report->stages[i - report->n_hosted] : NULL;

@@ -272,6 +272,9 @@ void dispatch_hello(struct dispatch *dispatch, const struct dispatch_node *node)
 
 /* The member of that id; NULL: nothing was heard of it. _of makes it known. */
 struct dispatch_node *dispatch_node_find(const struct dispatch *dispatch, const char *id);
+/* As the router sees it; DEAD for NULL. */
+enum node_health dispatch_node_health(const struct dispatch *dispatch,
+                                      const struct dispatch_node *node);
 struct dispatch_node *dispatch_node_of(struct dispatch *dispatch, const char *id); /* or NULL */
 /* A REPORT and a PONG of that member, as the bus brought them. */
 void dispatch_on_report(struct dispatch *dispatch, struct dispatch_node *node, const void *bytes,
@@ -337,6 +340,8 @@ void dispatch_publish_demand(struct dispatch *dispatch);
 void dispatch_control_repeat(struct dispatch *dispatch);
 /* Somebody wants it loaded, asked for or not, here or at another gateway: it gives way to none. */
 bool dispatch_is_kept(const struct dispatch *dispatch, uint32_t model);
+/* Does the member say that it has the model's files? */
+bool dispatch_model_is_at(const struct dispatch_model *model, uint32_t node);
 /* As the member's report has it, whatever has become of the member since; NULL: it has not. */
 const struct grid_hosted *dispatch_hosted_of(const struct dispatch *dispatch, uint32_t node,
                                              uint32_t model);

@@ -27,6 +27,12 @@ struct dispatch_node *dispatch_node_find(const struct dispatch *dispatch, const 
     return node && !strcmp(node->id, id) ? node : NULL;
 }
 
+enum node_health dispatch_node_health(const struct dispatch *dispatch,
+                                      const struct dispatch_node *node)
+{
+    return node ? router_nodes(dispatch->router)->nodes[node->number].health : NODE_DEAD;
+}
+
 static const struct grid_node *known(const struct dispatch *dispatch,
                                      const struct dispatch_node *node)
 {

@@ -97,14 +97,13 @@ const struct grid_hosted *dispatch_hosted_of(const struct dispatch *dispatch, ui
 static size_t sources_of(const struct dispatch *dispatch, const struct dispatch_control *control,
                          struct grid_source out[GRID_SOURCES_MAX])
 {
-    const uint64_t *holders = dispatch->models[control->model].holders;
+    const struct dispatch_model *model = &dispatch->models[control->model];
     size_t n = 0;
     for (uint32_t i = 1; i < dispatch->n_nodes && n < GRID_SOURCES_MAX; i++) {
         uint32_t at = (control->node + i) % dispatch->n_nodes;
         const struct dispatch_node *node = &dispatch->nodes[at];
-        if (!(holders[at / 64] >> at % 64 & 1) || !node->used || !node->has_report ||
-            !*node->report.address ||
-            router_nodes(dispatch->router)->nodes[at].health != NODE_ALIVE)
+        if (!dispatch_model_is_at(model, at) || !node->used || !node->has_report ||
+            !*node->report.address || dispatch_node_health(dispatch, node) != NODE_ALIVE)
             continue;
         out[n++] = (struct grid_source){node->id, node->report.address};
     }

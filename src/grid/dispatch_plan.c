@@ -152,7 +152,7 @@ static void put_members(const struct dispatch *dispatch, struct sl_json *json,
         put_member(dispatch, json, node->id);
         sl_json_kv_int(json, "memory_bytes", (int64_t)node->report.facts.memory_bytes);
         sl_json_kv_int(json, "memory_used_bytes", (int64_t)node->report.memory_used_bytes);
-        sl_json_kv_bool(json, "has_file", model->holders[i / 64] >> i % 64 & 1);
+        sl_json_kv_bool(json, "has_file", dispatch_model_is_at(model, i));
         sl_json_kv_bool(json, "calibrated", node->report.machine != NULL);
         sl_json_kv_num(json, "slowdown", node->slowdown > 0 ? node->slowdown : 1);
         sl_json_object_end(json);
@@ -171,8 +171,7 @@ static void put_hop(struct sl_json *json, const struct grid_hop *hop)
 
 static enum node_health health_of(const struct dispatch *dispatch, const char *member)
 {
-    const struct dispatch_node *node = dispatch_node_find(dispatch, member);
-    return node ? router_nodes(dispatch->router)->nodes[node->number].health : NODE_DEAD;
+    return dispatch_node_health(dispatch, dispatch_node_find(dispatch, member));
 }
 
 /* Without a member there is no chain, whatever its head may still think of it. */
@@ -211,7 +210,7 @@ static const struct grid_hosted *reported(const struct dispatch *dispatch, uint3
 {
     for (uint32_t i = 0; i < dispatch->n_nodes; i++) {
         const struct dispatch_node *node = &dispatch->nodes[i];
-        if (!node->used || !node->has_report || health_of(dispatch, node->id) == NODE_DEAD)
+        if (!node->used || !node->has_report || dispatch_node_health(dispatch, node) == NODE_DEAD)
             continue;
         for (size_t k = 0; k < node->report.n_hosted; k++)
             if (node->hosted_models[k] == model && node->report.hosted[k].split)

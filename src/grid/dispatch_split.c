@@ -47,11 +47,6 @@ bool dispatch_may_stage(const struct dispatch *dispatch, const struct dispatch_n
            node->report.facts.duty == NODE_OPEN;
 }
 
-static bool holds(const struct dispatch_model *model, uint32_t node)
-{
-    return model->holders[node / 64] >> node % 64 & 1;
-}
-
 /* --- memory --- */
 
 /* What would give way to a stage at once: models that nobody asks for, and this model itself. */
@@ -115,10 +110,10 @@ static struct split_link link_of(const struct dispatch *dispatch, const struct d
 static double fetch_speed(const struct planning *p, const struct dispatch_node *node)
 {
     double best = 0;
-    if (holds(p->model, node->number)) return 0;
+    if (dispatch_model_is_at(p->model, node->number)) return 0;
     for (uint32_t i = 0; i < p->dispatch->n_nodes; i++) {
         const struct dispatch_node *other = &p->dispatch->nodes[i];
-        if (!holds(p->model, i) || !other->used || !other->has_report) continue;
+        if (!dispatch_model_is_at(p->model, i) || !other->used || !other->has_report) continue;
         struct split_link way = link_of(p->dispatch, other, node);
         if (way.bytes_s > best) best = way.bytes_s;
     }
@@ -175,7 +170,7 @@ static void choose_heads(struct planning *p)
 {
     if (p->wish->head != NODE_NONE) return;
     for (size_t i = 0; i < p->problem.n_nodes; i++)
-        if (holds(p->model, p->members[i])) p->nodes[i].flags |= SPLIT_HEAD;
+        if (dispatch_model_is_at(p->model, p->members[i])) p->nodes[i].flags |= SPLIT_HEAD;
 }
 
 static sl_status take_links(struct planning *p)

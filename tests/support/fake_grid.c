@@ -16,7 +16,7 @@
 #define REPORT_NS (1000 * MS)
 #define BEAT_NS (250 * MS)
 #define LOAD_NS (300 * MS)
-#define MODEL_BYTES UINT64_C(1000000000)
+#define MODEL_BYTES (FAKE_LAYERS * FAKE_LAYER_BYTES)
 #define GATEWAY_BOOT 77
 
 /* --- memory --- */
@@ -697,6 +697,22 @@ void fake_grid_create(struct fake_grid *grid)
     struct dispatch_cfg cfg = grid->cfg;
     cfg.world = &world;
     assert_int_equal(dispatch_create(&cfg, &grid->dispatch, &err), SL_OK);
+}
+
+void fake_grid_splits(struct fake_grid *grid)
+{
+    static uint64_t layer_bytes[FAKE_LAYERS];
+    static const struct split_model shape = {.n_layer = FAKE_LAYERS,
+                                             .n_embd = 256,
+                                             .layer_bytes = layer_bytes,
+                                             .kv_bytes = 64,
+                                             .layer_flops = 1e8,
+                                             .attn_flops = 100,
+                                             .active = 1,
+                                             .weight = SPLIT_F16,
+                                             .head_weight = SPLIT_F16};
+    for (int i = 0; i < FAKE_LAYERS; i++) layer_bytes[i] = FAKE_LAYER_BYTES;
+    grid->shape = &shape;
 }
 
 void fake_grid_end(struct fake_grid *grid)

@@ -12,6 +12,8 @@
 #define FAKE_CHOICES_MAX 2
 #define FAKE_LENGTH_MAX 20 /* tokens of a choice */
 #define FAKE_MODEL "parrot:latest"
+#define FAKE_LAYERS 20
+#define FAKE_LAYER_BYTES UINT64_C(50000000)
 #define FAKE_LODGER "lodger:latest"
 
 struct fake_attempt {
@@ -107,6 +109,8 @@ struct dispatch_world fake_world(struct fake_grid *grid);
 void fake_grid_begin(struct fake_grid *grid, uint32_t n_nodes);
 void fake_grid_create(struct fake_grid *grid); /* the dispatcher, once the nodes are as wanted */
 void fake_grid_end(struct fake_grid *grid);
+/* The model's cards say how it can be split: FAKE_LAYERS alike, of FAKE_LAYER_BYTES. */
+void fake_grid_splits(struct fake_grid *grid);
 void fake_grid_run(struct fake_grid *grid, int64_t for_ns);
 /* Until it has ended; false: not within that time. */
 bool fake_grid_run_until_ended(struct fake_grid *grid, const struct fake_client *client,

@@ -15,20 +15,9 @@
 
 #define MS INT64_C(1000000)
 #define S INT64_C(1000000000)
-#define LAYERS 20
 #define MB UINT64_C(1000000)
 
 static struct fake_grid grid;
-static uint64_t layer_bytes[LAYERS];
-static const struct split_model shape = {.n_layer = LAYERS,
-                                         .n_embd = 256,
-                                         .layer_bytes = layer_bytes,
-                                         .kv_bytes = 64,
-                                         .layer_flops = 1e8,
-                                         .attn_flops = 100,
-                                         .active = 1,
-                                         .weight = SPLIT_F16,
-                                         .head_weight = SPLIT_F16};
 
 /* Nobody has the model, which takes 1,000 MB; n1 has room for it but for what the lodger has. */
 static int setup(void **state)
@@ -48,8 +37,7 @@ static int setup(void **state)
 static int setup_split(void **state)
 {
     setup(state);
-    for (int i = 0; i < LAYERS; i++) layer_bytes[i] = 50 * MB;
-    grid.shape = &shape;
+    fake_grid_splits(&grid);
     grid.nodes[1].memory_bytes = grid.nodes[2].memory_bytes = 560 * MB;
     grid.nodes[1].lodger_bytes = 0;
     grid.nodes[2].lodger_bytes = 400 * MB;

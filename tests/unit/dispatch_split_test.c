@@ -18,21 +18,9 @@
 
 #define MS INT64_C(1000000)
 #define S INT64_C(1000000000)
-#define LAYERS 20
-#define LAYER_BYTES UINT64_C(50000000) /* the model of fake_grid.c is 1 GB */
-#define MEMORY UINT64_C(560000000)     /* of a node: about half of the model, and a cache */
+#define MEMORY UINT64_C(560000000) /* of a node: about half of the model, and a cache */
 
 static struct fake_grid grid;
-static uint64_t layer_bytes[LAYERS];
-static const struct split_model shape = {.n_layer = LAYERS,
-                                         .n_embd = 256,
-                                         .layer_bytes = layer_bytes,
-                                         .kv_bytes = 64,
-                                         .layer_flops = 1e8,
-                                         .attn_flops = 100,
-                                         .active = 1,
-                                         .weight = SPLIT_F16,
-                                         .head_weight = SPLIT_F16};
 
 static struct split_machine machine_of(double speed)
 {
@@ -47,9 +35,8 @@ static struct split_machine machine_of(double speed)
 static int setup(void **state)
 {
     (void)state;
-    for (int i = 0; i < LAYERS; i++) layer_bytes[i] = LAYER_BYTES;
     fake_grid_begin(&grid, 4);
-    grid.shape = &shape;
+    fake_grid_splits(&grid);
     for (uint32_t i = 0; i < grid.n_nodes; i++) {
         grid.nodes[i].hosts = false;
         grid.nodes[i].memory_bytes = MEMORY;
@@ -114,7 +101,7 @@ static void test_what_fits_nowhere_becomes_a_chain(void **state)
     assert_non_null(head);
     assert_true(head->chain->n_stages == 2);
     assert_int_equal(head->chain->stages[0].first, 0);
-    assert_int_equal(head->chain->stages[1].last, LAYERS);
+    assert_int_equal(head->chain->stages[1].last, FAKE_LAYERS);
     assert_true(head->chain->n_ctx > 0 && head->chain->n_seqs > 0);
     assert_true(head->chain->kv_blocks * 16 >= head->chain->n_ctx * head->chain->n_seqs);
     assert_int_equal(stats().n_chains, 1);
@@ -240,7 +227,7 @@ static void test_without_spares_it_waits_for_who_left(void **state)
 static void test_a_slow_member_is_left(void **state)
 {
     (void)state;
-    grid.stage_s = 10 * (double)LAYER_BYTES / 1e10;
+    grid.stage_s = 10 * (double)FAKE_LAYER_BYTES / 1e10;
     start();
     answer("first");
     struct fake_node *head = fake_chain_head(&grid);
@@ -322,7 +309,7 @@ static void test_a_chain_with_odd_counts_is_left(void **state)
 {
     static const struct grid_stage stages[] = {
         {.member = "n1", .address = "", .first = 0, .last = 10},
-        {.member = "n2", .address = "", .first = 10, .last = LAYERS}};
+        {.member = "n2", .address = "", .first = 10, .last = FAKE_LAYERS}};
     const struct grid_split odd = {.stages = stages,
                                    .n_stages = 2,
                                    .n_ctx = 512,
@@ -576,7 +563,7 @@ static void test_a_chain_is_listed_as_a_whole(void **state)
     fake_grid_run(&grid, 2 * S);
     dispatch_models(grid.dispatch, take_model, &model);
     assert_int_equal(model.n_parts, 2);
-    assert_int_equal(model.bytes, LAYERS * LAYER_BYTES);
+    assert_int_equal(model.bytes, FAKE_LAYERS * FAKE_LAYER_BYTES);
     assert_true(model.until_unused && !model.pinned);
     assert_in_range(model.expires_in_ns, 60 * S, 900 * S);
     assert_int_equal(dispatch_pin(grid.dispatch, "parrot", &err), SL_OK);
