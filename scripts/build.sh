@@ -1,5 +1,6 @@
 #!/bin/bash
-# Configures BUILD when its options changed or something it stands on is gone, then builds it.
+# Configures BUILD when its options or the machine's packages changed or something it stands on is
+# gone, then builds it.
 # usage: [JOBS=n] [TARGETS=names] [CONFIGURE_ONLY=1] scripts/build.sh BUILD CMAKE-OPTION...
 # Prints the compiler's messages, and nothing when all was there.
 set -euo pipefail
@@ -7,11 +8,13 @@ cd "$(dirname "$0")/.."
 build=$1
 shift
 
-# The build is configured with these options, and what it was configured for is still there: ggml,
-# and ONNX Runtime if there was one.
+# The build is configured with these options, no package came since (there are no unit tests without
+# cmocka, say), and what it was configured for is still there: ggml, and ONNX Runtime if there was
+# one.
 is_configured() {
     local ggml
     [ -f "$build/build.ninja" ] && [ "$(cat "$build/options" 2>/dev/null)" = "$*" ] || return 1
+    [ ! /var/lib/dpkg/status -nt "$build/options" ] || return 1
     ggml=$(sed -n 's/^GGML_LIBRARY:[A-Z]*=//p' "$build/CMakeCache.txt")
     [ -e "$ggml" ] && { [ ! -L .deps/onnxruntime ] || [ -e .deps/onnxruntime ]; }
 }
