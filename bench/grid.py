@@ -10,16 +10,17 @@ at --load of what the nodes can do together. The gateway is started anew with ea
 all policies of a round get the same requests at the same times. Then the simulator gets the profiles and the
 recorded arrivals.
 
+How fast a core is changes from minute to minute. So every other two seconds of a run say by which factor each
+node's profile is too fast or too slow then, and the simulator is judged by the requests of the rest.
+
 The shares sum up to well under a core, and the laboratory's groups have the highest weight, so that the rest of
-the machine may be in use; what it does to caches still shows, so the nodes are measured before and after. The
-client is a real-time process.
+the machine may be in use. The client is a real-time process.
 """
 import argparse
 import asyncio
 import concurrent.futures
 import contextlib
 import copy
-import itertools
 import json
 import os
 import pathlib
@@ -55,9 +56,10 @@ MEASURE_S = 2
 """At least, for each number: a share of a core comes in bursts, which have to cancel out."""
 BURST, CALIBRATION_SEED = 64, 99
 """Requests at once, which a node works off with batches of all sizes."""
-USUAL_LOAD, USUAL_S, USUAL_LEAST = 0.75, 10, 40
-"""Of what the node can do, for so long and so many requests: how fast it is among others, and what first tokens take
-besides computing."""
+SLICE_S = 2
+"""Every other slice of a run says how fast the nodes are then, and what first tokens take besides computing."""
+EXPLAINED = 16
+"""Requests that the gateway is asked about at a time."""
 ON_FIRST_CORE = {"n1"}
 """The other nodes are on the last one. All of a node is on one core: processes on two of them take their parts of a
 share in slices larger than a small share, which then stands still."""
@@ -182,8 +184,22 @@ class Bench:
         begin, tasks = time.monotonic() + 0.1, []
         for at, n_words, n_tokens in arrivals:
             await asyncio.sleep(max(0, begin + at - time.monotonic()))
-            tasks.append(asyncio.create_task(ask(self.args, self.address, n_words, n_tokens, Answer(begin + at))))
+            answer = Answer(begin + at)
+            answer.at = at
+            tasks.append(asyncio.create_task(ask(self.args, self.address, n_words, n_tokens, answer)))
         return [await task for task in tasks]
+
+    async def find_nodes(self, answers):
+        """Where each was answered, as the gateway remembers."""
+        async def find(answer):
+            reader, writer = await asyncio.open_connection(*self.address)
+            writer.write(f"GET /grid/v1/explain?request={answer.request} HTTP/1.1\r\nHost: localhost\r\n"
+                         "Connection: close\r\n\r\n".encode())
+            story = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+            writer.close()
+            answer.node = story["attempts"][-1]["name"]
+        for at in range(0, len(answers), EXPLAINED):
+            await asyncio.gather(*map(find, answers[at:at + EXPLAINED]))
 
     @contextlib.contextmanager
     def others_busy(self, name):
@@ -228,24 +244,12 @@ class Bench:
             profile.take_burst(self.in_client(self.answers(burst)))
         return profile
 
-    def scale(self, profile):
-        """The same as it is now: how fast a core is changes from minute to minute."""
-        self.only(profile.name)
-        now, rate = copy.copy(profile), USUAL_LOAD * profile.capacity
-        arrivals = arrivals_of(self.args, rate, random.Random(CALIBRATION_SEED), max(USUAL_S, USUAL_LEAST / rate))
-        with self.others_busy(profile.name):
-            now.take_usual(self.args, self.in_client(self.answers(arrivals)))
-        return now
-
-    def scale_all(self, profiles):
-        now = {name: self.scale(profile) for name, profile in profiles.items()}
-        self.only(None)
-        return now
-
     def calibrate_all(self, texts):
         # What a token of context costs is little and hard to see, and of a core's time the same everywhere.
         context = statistics.median(number(text, "context_us") * SHARES[name] for name, text in texts.items())
-        return {name: self.calibrate(name, texts[name], context / SHARES[name]) for name in self.nodes}
+        profiles = {name: self.calibrate(name, texts[name], context / SHARES[name]) for name in self.nodes}
+        self.only(None)
+        return profiles
 
 
 def request_s(answers):
@@ -280,41 +284,37 @@ class Profile:
     def take_burst(self, answers):
         self.capacity = len(answers) / max(a.end - a.due for a in answers)
 
-    def take_usual(self, args, answers):
-        """Steps and prompts were measured by themselves. All of them are scaled until the simulator takes as long
-        from first tokens to last ones as the node did, and what first tokens then take more is a delay: the node's
-        processes wait for each other."""
-        first = statistics.fmean(a.first - a.due for a in answers)
-        rest = statistics.fmean(a.end - a.first for a in answers)
+    def as_in(self, args, answers):
+        """As the node was when it gave these answers. Steps and prompts were measured by themselves; all of them are
+        scaled until the simulator takes as long from first tokens to last ones as the node did in every other slice.
+        What first tokens then take more is a delay: the node's processes wait for each other."""
+        learnt = learnt_from(answers)
+        first = statistics.fmean(answers[i].first - answers[i].due for i in learnt)
+        rest = statistics.fmean(answers[i].end - answers[i].first for i in learnt)
 
         def foretold(profile):
-            row = predict(args, [profile], answers, POLICIES[0])
-            return row["first_token_s"]["mean"], row["total_s"]["mean"] - row["first_token_s"]["mean"]
+            rows = predict(args, [profile], answers, POLICIES[0])
+            one = statistics.fmean(rows[i]["first_token_s"] for i in learnt)
+            return one, statistics.fmean(rows[i]["total_s"] for i in learnt) - one
         low, high = SCALE_MIN, SCALE_MAX
         while high - low > SCALE_STEP:
             scale = (low + high) / 2
-            if foretold(copy.copy(self).slow_down(scale))[1] > rest:
+            if foretold(self.slowed_down(scale))[1] > rest:
                 high = scale
             else:
                 low = scale
-        self.slow_down(low)
-        self.delay = max(0.0, first - foretold(self)[0])
+        then = self.slowed_down(low)
+        then.delay = max(0.0, first - foretold(then)[0])
+        return then
 
-    def slow_down(self, scale):
-        self.scale *= scale
-        self.request *= scale
-        self.per_token *= scale
-        self.context *= scale
-        self.steps = {n: scale * seconds for n, seconds in self.steps.items()}
-        return self
-
-    def mean(self, other):
-        """Of both, for what ran between them."""
-        both = Profile(self.name, self.text, self.context)
-        for key in ("request", "delay", "per_token", "context", "scale", "capacity"):
-            setattr(both, key, (getattr(self, key) + getattr(other, key)) / 2)
-        both.steps = {n: (seconds + other.steps[n]) / 2 for n, seconds in self.steps.items()}
-        return both
+    def slowed_down(self, scale):
+        then = copy.copy(self)
+        then.scale *= scale
+        then.request *= scale
+        then.per_token *= scale
+        then.context *= scale
+        then.steps = {n: scale * seconds for n, seconds in self.steps.items()}
+        return then
 
     def entry(self):
         text = re.sub(r"name: .*", f"name: {self.name}", self.text, count=1)
@@ -332,11 +332,29 @@ class Window:
 
     def __init__(self, policy, answers, sent):
         self.policy, self.answers, self.sent = policy, answers, sent
-        self.profiles = None
-        """The nodes as they were meanwhile: means of before and after."""
+        self.profiles, self.rows = None, None
+        """The nodes as they were meanwhile, and what the simulator makes of them."""
 
     def numbers(self):
         return [a.first - a.due for a in self.answers], [a.end - a.due for a in self.answers]
+
+    def foretell(self, args, base):
+        self.profiles = {}
+        for name, profile in base.items():
+            mine = [a for a in self.answers if a.node == name]
+            self.profiles[name] = profile.as_in(args, mine) if learnt_from(mine) else profile
+        self.rows = predict(args, self.profiles.values(), self.answers, self.policy)
+
+    def judged(self):
+        """((first tokens, whole answers), the same as foretold), seconds, of the slices nothing was learnt from."""
+        rest = sorted(set(range(len(self.answers))) - set(learnt_from(self.answers)))
+        real = [[self.numbers()[k][i] for i in rest] for k in range(2)]
+        return real, [[self.rows[i][key] for i in rest] for key in ("first_token_s", "total_s")]
+
+
+def learnt_from(answers):
+    """Which of them are of every other slice."""
+    return [i for i, a in enumerate(answers) if a.at // SLICE_S % 2 == 0]
 
 
 def lengths_of(args, rng, n):
@@ -362,6 +380,7 @@ def window(bench, policy, arrivals):
     before = sent_of(bench)
     answers = bench.in_client(bench.answers(arrivals))
     after = sent_of(bench)
+    bench.in_client(bench.find_nodes(answers))
     return Window(policy, answers, {name: after[name] - before[name] for name in after})
 
 
@@ -375,29 +394,31 @@ def write_simulation(args, profiles, answers, folder):
     more = statistics.median(profile.request / profile.per_token for profile in profiles)
     trace.write_text("".join(json.dumps({"timestamp": (a.due - begin) * 1e3,
                                          "input_length": round(a.prompt_tokens + more),
-                                         "output_length": a.output_tokens, "model": args.name,
-                                         "class": "standard"}) + "\n"
+                                         "output_length": a.output_tokens, "max_tokens": a.output_tokens,
+                                         "model": args.name, "class": "standard"}) + "\n"
                              for a in answers), encoding="ascii")
     return nodes, trace
 
 
 def predict(args, profiles, answers, policy):
+    """What the simulator makes of each request."""
     with tempfile.TemporaryDirectory() as folder:
         nodes, trace = write_simulation(args, profiles, answers, pathlib.Path(folder))
-        command = [args.starlane, "sim", "--nodes", nodes, "--trace", trace, "--policy", policy, "--json"]
+        record = pathlib.Path(folder) / "record.jsonl"
+        command = [args.starlane, "sim", "--nodes", nodes, "--trace", trace, "--policy", policy, "--record", record]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout)["policies"][0]
+        if done.returncode:
+            sys.exit(done.stderr)
+        return [json.loads(line) for line in record.read_text(encoding="ascii").splitlines()]
 
 
 def print_profiles(profiles, args):
-    print(f"{'node':6}{'share':>7}{'rtt ms':>8}{'request ms':>12}{'delay ms':>10}{'prompt/s':>10}{'step ms: 1':>12}" +
-          "".join(f"{n:>9}" for n in STREAMS[1:]) + f"{'scale':>8}{'requests/s':>12}")
+    print(f"{'node':6}{'share':>7}{'rtt ms':>8}{'request ms':>12}{'prompt/s':>10}{'step ms: 1':>12}" +
+          "".join(f"{n:>9}" for n in STREAMS[1:]) + f"{'requests/s':>12}")
     for name, p in profiles.items():
-        print(f"{name:6}{SHARES[name] * args.scale:7.0%}{RTT_MS[name]:8}{1e3 * p.request:12.1f}{1e3 * p.delay:10.1f}"
+        print(f"{name:6}{SHARES[name] * args.scale:7.0%}{RTT_MS[name]:8}{1e3 * p.request:12.1f}"
               f"{1 / p.per_token:10.0f}   " + "".join(f"{1e3 * p.steps[n]:9.1f}" for n in STREAMS) +
-              f"{p.scale:8.2f}{p.capacity:12.2f}")
+              f"{p.capacity:12.2f}")
 
 
 def print_policies(windows):
@@ -424,21 +445,22 @@ def print_ratios(rows):
     return met
 
 
-def print_fidelity(args, windows):
+def print_fidelity(windows):
     print(f"\n{'policy':20}{'':12}{'real s':>9}{'sim s':>9}{'error':>9}{'goal':>7}")
     met = True
     for policy in dict.fromkeys(w.policy for w in windows):
-        mine = [w for w in windows if w.policy == policy]
-        real = summary(*[[x for w in mine for x in w.numbers()[i]] for i in range(2)])
-        sims = [predict(args, w.profiles, w.answers, policy) for w in mine]
+        judged = [w.judged() for w in windows if w.policy == policy]
+        real, foretold = (summary(*[[x for pair in judged for x in pair[side][k]] for k in range(2)])
+                          for side in range(2))
         for key, value in real.items():
-            long = {"ttft": "first_token_s", "total": "total_s"}[key.split()[0]]
-            at = key.split()[1]
-            foretold = statistics.fmean(sim[long][at] for sim in sims)
-            goal = GOAL_P99 if at == "p99" else GOAL_MEAN
-            error = foretold / value - 1
+            goal = GOAL_P99 if key.endswith("p99") else GOAL_MEAN
+            error = foretold[key] / value - 1
             met = met and (policy != POLICIES[0] or abs(error) <= goal)
-            print(f"{policy:20}{key:12}{value:9.3f}{foretold:9.3f}{error:+9.1%}{goal:7.0%}")
+            print(f"{policy:20}{key:12}{value:9.3f}{foretold[key]:9.3f}{error:+9.1%}{goal:7.0%}")
+        mine = [w for w in windows if w.policy == policy]
+        print(f"{policy:20}{'by node':12}" + ", ".join(
+            f"{name} {sum(w.sent[name] for w in mine)} ({sum(row['node'] == name for w in mine for row in w.rows)})"
+            for name in SHARES))
     return met
 
 
@@ -446,9 +468,9 @@ def keep(args, bench, windows):
     """For questions that come later."""
     args.keep.mkdir(parents=True, exist_ok=True)
     for i, one in enumerate(windows):
-        rows = [[a.due, a.first, a.end, a.prompt_tokens, a.output_tokens] for a in one.answers]
+        rows = [[a.at, a.due, a.first, a.end, a.prompt_tokens, a.output_tokens, a.node] for a in one.answers]
         (args.keep / f"{i}-{one.policy}.json").write_text(json.dumps(rows), encoding="ascii")
-        for path in write_simulation(args, one.profiles, one.answers, args.keep):
+        for path in write_simulation(args, one.profiles.values(), one.answers, args.keep):
             path.rename(args.keep / f"{i}-{one.policy}{path.suffix}")
     for name in [GATEWAY, *SHARES]:
         (args.keep / f"{name}.log").write_bytes(bench.lab.log(name).read_bytes())
@@ -460,26 +482,25 @@ def measure(args, lab):
     texts = bench.profile_all()
     bench.start()
     os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(5))
-    base = bench.calibrate_all(texts)
-    profiles = bench.scale_all(base)
-    print_profiles(profiles, args)
-    capacity = sum(p.capacity for p in profiles.values())
-    rate = args.load * capacity
-    print(f"\n{capacity:.2f} requests/s in all; {rate:.2f} of them come, {args.seconds:g} s for each policy, "
-          f"{args.rounds} times", flush=True)
+    base = now = bench.calibrate_all(texts)
+    print_profiles(base, args)
     windows = []
-    for turn, policy in itertools.product(range(args.rounds), args.policies.split(",")):
+    for turn in range(args.rounds):
+        rate = args.load * sum(p.capacity / p.scale for p in now.values())
+        print(f"round {turn + 1}: {rate:.2f} requests/s for {args.seconds:g} s with each policy", flush=True)
         arrivals = arrivals_of(args, rate, random.Random(args.seed + turn), args.seconds)
-        windows.append(window(bench, policy, arrivals))
-        before, profiles = profiles, bench.scale_all(base) if args.fidelity else profiles
-        windows[-1].profiles = [before[name].mean(profiles[name]) for name in bench.nodes]
-        print(f"  {policy}: {len(windows[-1].answers)} answers; scales then: " +
-              " ".join(f"{p.scale:.2f}" for p in profiles.values()), flush=True)
+        for policy in args.policies.split(","):
+            windows.append(window(bench, policy, arrivals))
+            if args.fidelity:
+                windows[-1].foretell(args, base)
+                now = windows[-1].profiles
+            print(f"  {policy}: {len(arrivals)} answers; nodes took this times what was measured: " +
+                  " ".join(f"{p.scale:.2f}" for p in now.values()), flush=True)
     met = print_ratios(print_policies(windows))
     if args.fidelity:
-        met = print_fidelity(args, windows) and met
-    if args.keep:
-        keep(args, bench, windows)
+        met = print_fidelity(windows) and met
+        if args.keep:
+            keep(args, bench, windows)
     return met
 
 

@@ -34,6 +34,7 @@ class Answer:
     def __init__(self, due):
         self.due, self.first, self.end = due, None, None
         self.prompt_tokens = self.output_tokens = 0
+        self.request = self.node = None
 
 
 async def ask(args, address, n_words, n_tokens, answer):
@@ -46,6 +47,8 @@ async def ask(args, address, n_words, n_tokens, answer):
     usage, line, said = None, b"", b""
     while line := await reader.readline():
         said = line or said
+        if line.lower().startswith(b"x-starlane-request-id:"):
+            answer.request = line.split(b":")[1].strip().decode()
         if not line.startswith(b"data: {"):
             continue
         if answer.first is None:

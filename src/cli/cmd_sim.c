@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "cli/commands.h"
 #include "cli/sim_nodes_file.h"
+#include "cli/sim_record.h"
 #include "cli/sim_report.h"
 #include "cli/sim_trace_file.h"
 #include "cli/svg_plot.h"
@@ -14,9 +15,9 @@
 #define POISSON "poisson"
 
 struct options {
-    const char *trace, *nodes, *policy, *plot;
+    const char *trace, *nodes, *policy, *plot, *record;
     int64_t seed, gateways, gateways_assumed, requests, prompt, output;
-    double load, speed_up, rate, telemetry, gone, slo_first, slo_itl, hedge;
+    double load, speed_up, rate, telemetry, report_gap, gone, slo_first, slo_itl, hedge;
     double report_delay, report_loss, origin_mbit;
     struct sl_opt_ints classes;
     bool json, by_node, by_model, placement;
@@ -52,7 +53,9 @@ static const struct sl_opt opts[] = {
     {"gateways-assumed", 0, SL_OPT_INT, FIELD(gateways_assumed), 0, SIM_GATEWAYS_LIMIT, "N", NULL,
      "0", "How many gateways each believes there are; 0: as many as there are."},
     {"telemetry", 0, SL_OPT_FLOAT, FIELD(telemetry), 0.01, 3600, "S", NULL, "1",
-     "Seconds between two reports of a node."},
+     "Seconds between two reports of a node at which nothing changes."},
+    {"report-gap", 0, SL_OPT_FLOAT, FIELD(report_gap), 0.001, 3600, "S", NULL, "0.05",
+     "Seconds between two reports at least, when requests come and go there."},
     {"report-delay", 0, SL_OPT_FLOAT, FIELD(report_delay), 0, 3600, "S", NULL, "0",
      "Seconds that reports take longer than other messages."},
     {"report-loss", 0, SL_OPT_FLOAT, FIELD(report_loss), 0, 0.99, "X", NULL, "0",
@@ -78,6 +81,8 @@ static const struct sl_opt opts[] = {
      "Print what became of each model's and each class's requests, too."},
     {"plot", 0, SL_OPT_STRING, FIELD(plot), 0, 0, "FILE", NULL, NULL,
      "Write the distribution of the time to the first token to this SVG file."},
+    {"record", 0, SL_OPT_STRING, FIELD(record), 0, 0, "FILE", NULL, NULL,
+     "Write what became of each request to this file, as JSON lines; it can be a trace again."},
     {0},
 };
 
@@ -185,6 +190,7 @@ static void config_fill(const struct options *o, const struct sim_nodes *grid,
     config->n_gateways_assumed = (uint32_t)o->gateways_assumed;
     config->seed = (uint64_t)o->seed;
     config->telemetry_s = o->telemetry;
+    config->report_gap_s = o->report_gap;
     config->gone_s = o->gone;
     config->slo_first_s = o->slo_first;
     config->slo_itl_s = o->slo_itl;
@@ -235,6 +241,7 @@ static sl_status simulate(const struct options *o, struct sim_report *report, st
         status = sim_run(&config, &trace, &report->results[i], err);
         if (status != SL_OK) status = sl_err_prefix(err, "%s", config.policy.name);
     }
+    if (status == SL_OK && o->record) status = sim_record_write(o->record, report, &trace, err);
     sim_trace_done(&trace);
     return status;
 }

@@ -128,6 +128,18 @@ static sl_status names_take(struct builder *builder, const struct sl_json_value 
     return SL_OK;
 }
 
+/* "max_tokens", when the line has it. */
+static sl_status max_take(struct builder *builder, const struct sl_json_value *value,
+                          struct sl_err *err)
+{
+    struct sim_request *request = &builder->trace->requests[builder->trace->n - 1];
+    int64_t n = value ? sl_json_to_int(value, -1) : 0;
+    if (n < 0 || (n > 0 && n < request->output_tokens) || n > UINT32_MAX)
+        return sl_err_set(err, SL_INVALID, "max_tokens: from output_length on");
+    request->max_tokens = (uint32_t)n;
+    return SL_OK;
+}
+
 #define NS_PER_MS 1e6
 
 static sl_status json_line(struct builder *builder, const char *line, size_t n, struct sl_err *err)
@@ -141,9 +153,10 @@ static sl_status json_line(struct builder *builder, const char *line, size_t n, 
     if (!(at_ms >= 0 && at_ms < (double)INT64_MAX / NS_PER_MS))
         status = sl_err_set(err, SL_INVALID, "timestamp: milliseconds from 0 on");
     else
-        status = request_add(builder, (int64_t)(at_ms * NS_PER_MS), n_prompt, n_output, err);
+        status = request_add(builder, (int64_t)(at_ms * NS_PER_MS + 0.5), n_prompt, n_output, err);
     if (status == SL_OK) status = blocks_add(builder, sl_json_get(root, "hash_ids"), err);
     if (status == SL_OK) status = names_take(builder, root, err);
+    if (status == SL_OK) status = max_take(builder, sl_json_get(root, "max_tokens"), err);
     sl_json_free(root);
     return status;
 }

@@ -1,8 +1,8 @@
 /* sim_trace_file.h: traces of requests from files: the Azure LLM inference trace (CSV:
  * TIMESTAMP, ContextTokens, GeneratedTokens; https://github.com/Azure/AzurePublicDataset) and
  * Mooncake's (a JSON object a line: timestamp in ms, input_length, output_length, hash_ids of
- * blocks of 512 tokens; https://github.com/kvcache-ai/Mooncake), the latter with two members of our
- * own: model, a name, and class.
+ * blocks of 512 tokens; https://github.com/kvcache-ai/Mooncake), the latter with three members of
+ * our own: model, a name; class; and max_tokens, that the client asked for.
  * Floor: cli.  Thread: main.  Allocates: the trace. */
 #pragma once
 #include "sched/sim.h"

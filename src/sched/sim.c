@@ -13,6 +13,7 @@ void sim_config_default(struct sim_config *config)
     *config = (struct sim_config){.n_gateways = 1,
                                   .seed = 1,
                                   .telemetry_s = 1,
+                                  .report_gap_s = 0.05,
                                   .gone_s = 2,
                                   .slo_first_s = 2,
                                   .slo_itl_s = 0.2,
@@ -89,10 +90,7 @@ static void happen(struct sim *sim, const struct sim_event *event)
     case SIM_NODE_WAKE: sim_machine_wake(sim, event); break;
     case SIM_ROUTER_WAKE: sim_gateway_wake(sim, event); break;
     case SIM_HELLO: sim_machine_hello(sim, event->node); break;
-    case SIM_TELEMETRY:
-        sim_machine_telemetry(sim, event->node);
-        again(sim, event);
-        break;
+    case SIM_TELEMETRY: sim_machine_telemetry(sim, event); break;
     case SIM_SAMPLE:
         sample(sim);
         again(sim, event);
@@ -127,7 +125,7 @@ static void sim_begin(struct sim *sim)
     uint64_t n_tokens = 0;
     assert(sim->trace->n > 0);
     for (size_t i = 0; i < sim->trace->n; i++) {
-        sim->outcomes[i] = (struct sim_outcome){.first_ns = -1, .end_ns = -1};
+        sim->outcomes[i] = (struct sim_outcome){.first_ns = -1, .end_ns = -1, .node = SIM_NONE};
         n_tokens += sim->trace->requests[i].output_tokens;
     }
     sim->output_expected =
@@ -136,8 +134,7 @@ static void sim_begin(struct sim *sim)
         /* The first report is there at once, the others come at each node's own phase. */
         sim_queue_push(&sim->queue, (struct sim_event){.kind = SIM_HELLO, .node = i});
         double phase = sl_rng_uniform(config->seed, STREAM_PHASE, i) * config->telemetry_s;
-        sim_queue_push(&sim->queue, (struct sim_event){
-                                        .at_ns = sim_ns(phase), .kind = SIM_TELEMETRY, .node = i});
+        sim_machine_report_at(sim, i, sim_ns(phase));
     }
     sim_failures_begin(sim);
     if (sim->placement) sim_queue_push(&sim->queue, (struct sim_event){.kind = SIM_PLACE});

@@ -94,6 +94,7 @@ struct sim_request {
     int64_t arrival_ns;
     uint32_t model; /* SIM_NONE, and a class SCHED_CLASS_COUNT: sim_trace_mix draws them */
     uint32_t prompt_tokens, output_tokens;
+    uint32_t max_tokens;         /* that the client asked for, so that routers know; 0: no limit */
     uint32_t block_at, n_blocks; /* in the trace's blocks */
     enum sched_class qos_class;
 };
@@ -122,7 +123,8 @@ struct sim_config {
     uint32_t n_gateways_assumed; /* what routers believe; 0: as many as there are */
     struct policy policy;
     uint64_t seed;
-    double telemetry_s;       /* between reports */
+    double telemetry_s;       /* between reports of a node at rest */
+    double report_gap_s;      /* at least; sooner than telemetry_s only what changed is reported */
     double report_delay_s;    /* they take so much longer than other messages */
     double report_loss;       /* share that never arrives */
     bool placement;           /* models follow demand; else they stay where the nodes have them */
@@ -156,6 +158,14 @@ struct sim_model_result {
     double replicas;             /* ready ones, mean over time */
 };
 
+/* What became of one request: seconds from its arrival to the first and to the last token, below 0:
+ * never; status OK: it finished. */
+struct sim_answer {
+    double first_s, total_s;
+    uint32_t node; /* that it was sent to last, or SIM_NONE */
+    sl_status status;
+};
+
 struct sim_result {
     uint64_t n_requests, n_finished, n_failed, n_in_slo;
     struct sim_percentiles first, itl, total; /* s; itl: of each request the mean between tokens */
@@ -172,6 +182,7 @@ struct sim_result {
     struct sim_share classes[SCHED_CLASS_COUNT];
     double *first_s; /* of finished requests, sorted */
     size_t n_first;
+    struct sim_answer *answers; /* [n_requests], in the trace's order */
 };
 
 void sim_config_default(struct sim_config *config);

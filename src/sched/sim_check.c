@@ -150,6 +150,8 @@ static sl_status scale_check(const struct sim_config *config, struct sl_err *err
         return sl_err_set(err, SL_INVALID, "failures: at most %d", SIM_FAILURES_LIMIT);
     if (!(config->telemetry_s >= 1e-3) || !is_time(config->telemetry_s) || !is_time(config->gone_s))
         return sl_err_set(err, SL_INVALID, "telemetry: from 1 ms on");
+    if (!(config->report_gap_s >= 1e-3) || !is_time(config->report_gap_s))
+        return sl_err_set(err, SL_INVALID, "report gap: from 1 ms on");
     if (!is_time(config->report_delay_s) || !is_amount(config->report_loss) ||
         config->report_loss >= 1 || !is_amount(config->origin_bits_per_s))
         return sl_err_set(err, SL_INVALID, "reports: a delay from 0 on, a loss below 1");

@@ -5,6 +5,9 @@
 #include "sched/sim_int.h"
 
 #define MEASURE_SHARE 0.2 /* of a new measurement in the mean */
+#define PREFILL_TOKENS_MIN 8
+#define DECODE_TOKENS_MIN 4
+#define DECODE_WINDOW_S 1.0
 
 static const struct sim_request *request_of(const struct sim *sim, const struct sim_job *job)
 {
@@ -117,7 +120,7 @@ static void admit(struct sim *sim, struct sim_machine *machine, struct sim_job *
     if (cached >= all) cached = all - 1;
     machine->result.cached_tokens += cached;
     machine->kv_used += all;
-    job->prefill_left = (uint32_t)(all - cached);
+    job->prefill_left = job->n_computed = (uint32_t)(all - cached);
     job->state = JOB_PREFILL;
 }
 
@@ -224,9 +227,47 @@ static void plan(struct sim *sim, uint32_t number)
     if (span->n_steps == 0) span->n_steps = 1;
     span->start_ns = sim->now_ns;
     span->active = true;
-    speed_take(&machine->prefill, span->chunk, step_s);
-    if (all.n_streams && !span->chunk) speed_take(&machine->decode, 1, step_s);
     schedule(sim, number);
+}
+
+/* --- measured speeds, as agents measure them: see src/grid/agent_measure.c --- */
+
+static double since_s(const struct sim *sim, int64_t at_ns)
+{
+    return (double)(sim->now_ns - at_ns) / SIM_NS_PER_S;
+}
+
+void sim_engine_await(struct sim *sim, uint32_t number, struct sim_job *job)
+{
+    struct sim_machine *machine = &sim->machines[number];
+    if (job->n_done) return; /* it goes on from elsewhere */
+    job->awaited = true;
+    if (machine->n_awaited++ == 0) machine->awaited_ns = sim->now_ns;
+}
+
+void sim_engine_forget(struct sim *sim, uint32_t number, struct sim_job *job)
+{
+    if (job->awaited) sim->machines[number].n_awaited--;
+    job->awaited = false;
+}
+
+static void take_prefill(struct sim *sim, uint32_t number, struct sim_job *job)
+{
+    struct sim_machine *machine = &sim->machines[number];
+    if (!job->awaited) return;
+    if (job->n_computed >= PREFILL_TOKENS_MIN)
+        speed_take(&machine->prefill, job->n_computed, since_s(sim, machine->awaited_ns));
+    machine->awaited_ns = sim->now_ns;
+    sim_engine_forget(sim, number, job);
+}
+
+static void take_decode(struct sim *sim, uint32_t number, struct sim_job *job)
+{
+    uint32_t n = job->n_done - job->n_measured;
+    if (n < DECODE_TOKENS_MIN || sim->now_ns == job->decode_ns) return;
+    speed_take(&sim->machines[number].decode, n, since_s(sim, job->decode_ns));
+    job->n_measured = job->n_done;
+    job->decode_ns = sim->now_ns;
 }
 
 /* --- what others call --- */
@@ -246,7 +287,7 @@ void sim_engine_rest(struct sim *sim, uint32_t number)
 {
     struct sim_machine *machine = &sim->machines[number];
     if (machine->span.active) return;
-    double seconds = (double)(sim->now_ns - machine->rested_ns) / SIM_NS_PER_S;
+    double seconds = since_s(sim, machine->rested_ns);
     speed_rest(&machine->prefill, seconds);
     speed_rest(&machine->decode, seconds);
     machine->rested_ns = sim->now_ns;
@@ -289,7 +330,7 @@ void sim_engine_reset(struct sim_machine *machine)
 {
     machine->span.active = false;
     machine->span.epoch++;
-    machine->kv_used = 0;
+    machine->kv_used = machine->n_awaited = 0;
 }
 
 static void prompt_done(struct sim *sim, uint32_t number, struct sim_job *job)
@@ -298,6 +339,9 @@ static void prompt_done(struct sim *sim, uint32_t number, struct sim_job *job)
     sim_cache_use(&machine->cache, blocks_of(sim, job), request_of(sim, job)->n_blocks);
     job->state = JOB_DECODE;
     if (job->n_done < request_of(sim, job)->output_tokens) job->n_done++;
+    take_prefill(sim, number, job);
+    job->n_measured = job->n_done;
+    job->decode_ns = sim->now_ns;
     if (job->n_done < request_of(sim, job)->output_tokens)
         sim_machine_tell(sim, number, job, ROUTER_TOKENS);
 }
@@ -315,8 +359,12 @@ void sim_engine_step(struct sim *sim, const struct sim_event *event)
             prompt_done(sim, event->node, &machine->jobs[i]);
     for (uint32_t i = 0; i < machine->n_jobs_max; i++) {
         struct sim_job *job = &machine->jobs[i];
-        if (job->state != JOB_DECODE || job->n_done < request_of(sim, job)->output_tokens) continue;
-        measure(&machine->service_s, (double)(sim->now_ns - job->started_ns) / SIM_NS_PER_S);
+        if (job->state != JOB_DECODE) continue;
+        bool is_done = job->n_done >= request_of(sim, job)->output_tokens;
+        if (is_done || since_s(sim, job->decode_ns) >= DECODE_WINDOW_S)
+            take_decode(sim, event->node, job);
+        if (!is_done) continue;
+        measure(&machine->service_s, since_s(sim, job->started_ns));
         sim_machine_finished(sim, event->node, job);
     }
     span->stepping = false;

@@ -59,7 +59,10 @@ static void carry_out(struct sim *sim, uint32_t number, const struct router_acti
     struct sim_gateway *gateway = &sim->gateways[number];
     struct sim_outcome *outcome = &sim->outcomes[action->request];
     switch (action->kind) {
-    case ROUTER_SEND: to_node(sim, number, action, SIM_SEND); break;
+    case ROUTER_SEND:
+        outcome->node = action->node;
+        to_node(sim, number, action, SIM_SEND);
+        break;
     case ROUTER_STOP: to_node(sim, number, action, SIM_STOP); break;
     case ROUTER_DELIVER:
         if (outcome->first_ns < 0) outcome->first_ns = sim->now_ns;
@@ -95,13 +98,20 @@ void sim_gateway_step(struct sim *sim, uint32_t number, const struct router_even
     for (size_t i = 0; i < n; i++) carry_out(sim, number, &actions[i]);
 }
 
+/* As gateways do: an answer is like the others, unless it may not be as long. */
+static uint64_t output_expected(const struct sim *sim, const struct sim_request *request)
+{
+    uint64_t max = request->max_tokens ? request->max_tokens : UINT64_MAX;
+    return sim->output_expected < max ? sim->output_expected : max;
+}
+
 void sim_gateway_arrival(struct sim *sim, uint32_t number)
 {
     const struct sim_request *request = &sim->trace->requests[number];
     struct router_submit submit = {
         .ask = {.model = request->model,
                 .prompt_tokens = request->prompt_tokens,
-                .output_tokens = sim->output_expected,
+                .output_tokens = output_expected(sim, request),
                 .blocks = sim->trace->blocks ? sim->trace->blocks + request->block_at : NULL,
                 .n_blocks = request->n_blocks,
                 .block_tokens = sim->trace->block_tokens},

@@ -13,7 +13,7 @@
 #define SIM_SECONDS_MAX 1e6            /* of any duration that is given: days, not years */
 #define SIM_END_NS (INT64_MAX / 4)     /* 73 years: what is not over then never is */
 #define SIM_SPAN_NS (INT64_MAX / 4096) /* of equal steps: so that sums of some do not overflow */
-#define SIM_PROGRESS_TICKS 5 /* reports between two words about what runs: silence_ns is 15 s */
+#define SIM_PROGRESS_TICKS 5 /* telemetry_s between words about what runs: silence_ns is 15 s */
 
 enum sim_event_kind {
     SIM_ARRIVAL,     /* request */
@@ -29,7 +29,7 @@ enum sim_event_kind {
     SIM_NODE_WAKE,   /* node */
     SIM_ROUTER_WAKE, /* gateway */
     SIM_HELLO,       /* node: its first report */
-    SIM_TELEMETRY,   /* node */
+    SIM_TELEMETRY,   /* node; at its report_at_ns, or it has been put off */
     SIM_SAMPLE,      /* of the imbalance */
     SIM_FAIL,        /* request: number of the failure; node */
     SIM_HEAL,        /* the same */
@@ -72,9 +72,13 @@ struct sim_job {
     enum sim_job_state state;
     uint32_t request, gateway, attempt, place; /* place: of its model on the node */
     uint32_t n_done, prefill_left;
-    uint32_t n_planned; /* of its prompt, in each step of the span */
-    uint64_t order;     /* of dispatch: prompts are computed in turn */
-    int64_t started_ns; /* dispatched */
+    uint32_t n_planned;  /* of its prompt, in each step of the span */
+    uint64_t order;      /* of dispatch: prompts are computed in turn */
+    int64_t started_ns;  /* dispatched */
+    bool awaited;        /* its prompt has still to be measured */
+    uint32_t n_computed; /* of its prompt: not cached */
+    uint32_t n_measured; /* tokens until decode_ns, from which on decoding has to be measured */
+    int64_t decode_ns;
 };
 
 /* Equal steps in a row; ends early when something arrives. */
@@ -106,13 +110,17 @@ struct sim_machine {
     bool alive;
     double speed; /* 1 unless slowed down */
     uint32_t cut; /* a bit for each gateway that it cannot reach */
-    uint64_t boot, version, n_ticks;
-    uint64_t *seen;      /* by gateway: the highest `sent` number */
-    int64_t *arrives_ns; /* by gateway and direction: messages keep their order */
+    uint64_t boot, version;
+    int64_t reported_ns, report_at_ns; /* last, next */
+    int64_t told_ns;                   /* what runs, last */
+    uint64_t *seen;                    /* by gateway: the highest `sent` number */
+    int64_t *arrives_ns;               /* by gateway and direction: messages keep their order */
     int64_t wake_ns;
     struct sim_span span;
     uint64_t kv_used;
     struct speed prefill, decode; /* measured: tokens a second */
+    uint32_t n_awaited;           /* prompts; awaited_ns: since then, or since the last was done */
+    int64_t awaited_ns;
     double service_s;
     int64_t rested_ns;  /* how far its rest has been counted */
     int64_t charged_ns; /* its energy is accounted for until then */
@@ -128,6 +136,7 @@ struct sim_gateway {
 
 struct sim_outcome {
     int64_t first_ns, end_ns; /* -1: not yet */
+    uint32_t node;            /* the last it was sent to, or SIM_NONE */
     sl_status status;
 };
 
@@ -213,7 +222,11 @@ void sim_machine_tell(struct sim *sim, uint32_t number, const struct sim_job *jo
                       enum router_event_kind kind);
 
 /* --- sim_telemetry.c --- */
-void sim_machine_telemetry(struct sim *sim, uint32_t number);
+void sim_machine_telemetry(struct sim *sim, const struct sim_event *event);
+/* The next report comes at that time: as its own phase has it, or before. */
+void sim_machine_report_at(struct sim *sim, uint32_t number, int64_t at_ns);
+/* A request came or went, or a model: it reports now, or report_gap_s after the last report. */
+void sim_machine_changed(struct sim *sim, uint32_t number);
 /* Tells every gateway at once: the grid was there before the first request. */
 void sim_machine_hello(struct sim *sim, uint32_t number);
 void sim_snapshot_release(struct sim_snapshot *snapshot);
@@ -224,6 +237,9 @@ void sim_engine_start(struct sim *sim, uint32_t number, struct sim_job *job); /*
 /* Brings the jobs up to now; at the next step's end the batch is planned anew. */
 void sim_engine_interrupt(struct sim *sim, uint32_t number);
 void sim_engine_catch_up(struct sim *sim, uint32_t number);
+/* A request has come: its prompt counts for the measured speed. And it is gone. */
+void sim_engine_await(struct sim *sim, uint32_t number, struct sim_job *job);
+void sim_engine_forget(struct sim *sim, uint32_t number, struct sim_job *job);
 /* Lets its measured speeds recover while it has nothing to do. */
 void sim_engine_rest(struct sim *sim, uint32_t number);
 /* Takes the job out of the batch. */

@@ -151,10 +151,12 @@ static struct sim_job *job_find(struct sim_machine *machine, uint64_t key)
     return NULL;
 }
 
-static void job_free(struct sim_machine *machine, struct sim_job *job)
+static void job_free(struct sim *sim, uint32_t number, struct sim_job *job)
 {
+    sim_engine_forget(sim, number, job);
     *job = (struct sim_job){.state = JOB_FREE};
-    machine->n_jobs--;
+    sim->machines[number].n_jobs--;
+    sim_machine_changed(sim, number);
 }
 
 static void job_over(struct sim *sim, uint32_t number, uint64_t key, enum router_event_kind kind)
@@ -164,7 +166,7 @@ static void job_over(struct sim *sim, uint32_t number, uint64_t key, enum router
     if (!job) return;
     machine->result.n_refused += kind == ROUTER_REFUSED;
     sim_machine_tell(sim, number, job, kind);
-    job_free(machine, job);
+    job_free(sim, number, job);
 }
 
 /* --- the node's scheduler --- */
@@ -256,6 +258,7 @@ void sim_machine_loaded(struct sim *sim, const struct sim_event *event)
                  &(struct sched_event){.kind = SCHED_WORKER_STARTED, .model = event->request});
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_LOADED, .model = event->request});
+    sim_machine_changed(sim, event->node);
 }
 
 void sim_machine_unloaded(struct sim *sim, const struct sim_event *event)
@@ -266,6 +269,7 @@ void sim_machine_unloaded(struct sim *sim, const struct sim_event *event)
     sim->models[place->model].n_unloads++;
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_WORKER_EXITED, .model = event->request});
+    sim_machine_changed(sim, event->node);
 }
 
 void sim_machine_control(struct sim *sim, const struct sim_event *event)
@@ -328,6 +332,7 @@ void sim_machine_send(struct sim *sim, const struct sim_event *event)
     *job = order;
     job->place = place;
     machine->n_jobs++;
+    sim_engine_await(sim, event->node, job);
     sim_machine_tell(sim, event->node, job, ROUTER_ACCEPTED);
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_ARRIVE,
@@ -336,6 +341,7 @@ void sim_machine_send(struct sim *sim, const struct sim_event *event)
                                        .arrive = {.qos_class = request->qos_class,
                                                   .deadline_ns = SCHED_NEVER,
                                                   .keep_alive_ns = SCHED_KEEP_ALIVE_DEFAULT}});
+    sim_machine_changed(sim, event->node);
 }
 
 void sim_machine_stop(struct sim *sim, const struct sim_event *event)
@@ -347,7 +353,7 @@ void sim_machine_stop(struct sim *sim, const struct sim_event *event)
     if (!job) return;
     bool dispatched = job->state != JOB_QUEUED;
     if (dispatched) sim_engine_drop(sim, event->node, job);
-    job_free(machine, job);
+    job_free(sim, event->node, job);
     machine_step(sim, event->node, &(struct sched_event){.kind = SCHED_CANCEL, .request = key});
     if (dispatched)
         machine_step(sim, event->node,

@@ -32,6 +32,22 @@ static struct sim_percentiles percentiles(double *values, size_t n)
                                     .max = values[n - 1]};
 }
 
+static double since_arrival(const struct sim *sim, size_t i, int64_t at_ns)
+{
+    return at_ns < 0 ? -1 : (double)(at_ns - sim->trace->requests[i].arrival_ns) / SIM_NS_PER_S;
+}
+
+static void answers_fill(const struct sim *sim, struct sim_result *out)
+{
+    for (size_t i = 0; i < sim->trace->n; i++) {
+        const struct sim_outcome *outcome = &sim->outcomes[i];
+        out->answers[i] = (struct sim_answer){.first_s = since_arrival(sim, i, outcome->first_ns),
+                                              .total_s = since_arrival(sim, i, outcome->end_ns),
+                                              .node = outcome->node,
+                                              .status = outcome->status};
+    }
+}
+
 /* Times of finished requests that are alike: of a model, of a class, or all. */
 struct times {
     double *first, *itl, *total; /* [n_requests]; room that the next ones use again */
@@ -44,8 +60,8 @@ static void time_add(const struct sim *sim, size_t i, struct times *times, struc
     const struct sim_request *request = &sim->trace->requests[i];
     out->n_requests++;
     if (outcome->end_ns < 0 || outcome->status != SL_OK) return;
-    double first = (double)(outcome->first_ns - request->arrival_ns) / SIM_NS_PER_S;
-    double all = (double)(outcome->end_ns - request->arrival_ns) / SIM_NS_PER_S;
+    double first = since_arrival(sim, i, outcome->first_ns);
+    double all = since_arrival(sim, i, outcome->end_ns);
     uint32_t n_gaps = request->output_tokens - 1;
     double gap = n_gaps ? (all - first) / n_gaps : 0;
     times->first[times->n] = first;
@@ -133,13 +149,15 @@ sl_status sim_result_fill(struct sim *sim, struct sim_result *out, struct sl_err
     struct times times = {.itl = sl_calloc(n, sizeof *times.itl),
                           .total = sl_calloc(n, sizeof *times.total)};
     times.first = out->first_s = sl_calloc(n, sizeof *out->first_s);
+    out->answers = sl_calloc(n, sizeof *out->answers);
     out->nodes = sl_calloc(sim->config->n_nodes, sizeof *out->nodes);
     out->models = sl_calloc(sim->config->n_models, sizeof *out->models);
     sl_status status = SL_OK;
-    if (times.itl && times.total && times.first && out->nodes && out->models) {
+    if (times.itl && times.total && times.first && out->answers && out->nodes && out->models) {
         out->duration_s = (double)sim->now_ns / SIM_NS_PER_S;
         out->imbalance = sim->n_samples ? sim->imbalance / (double)sim->n_samples : 0;
         out->n_events = sim->queue.n_pushed;
+        answers_fill(sim, out);
         shares_fill(sim, out, &times);
         machines_fill(sim, out);
         routers_fill(sim, out);
@@ -157,5 +175,6 @@ void sim_result_done(struct sim_result *result)
     sl_free(result->nodes);
     sl_free(result->models);
     sl_free(result->first_s);
+    sl_free(result->answers);
     *result = (struct sim_result){0};
 }

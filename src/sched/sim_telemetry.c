@@ -123,10 +123,9 @@ void sim_machine_hello(struct sim *sim, uint32_t number)
     sim_snapshot_release(snapshot);
 }
 
-void sim_machine_telemetry(struct sim *sim, uint32_t number)
+static void send_report(struct sim *sim, uint32_t number)
 {
     struct sim_machine *machine = &sim->machines[number];
-    if (!machine->alive) return;
     sim_engine_catch_up(sim, number);
     sim_engine_rest(sim, number);
     machine->version++;
@@ -150,5 +149,33 @@ void sim_machine_telemetry(struct sim *sim, uint32_t number)
     }
     sim_snapshot_release(snapshot);
     machine->cache.held.n = machine->cache.dropped.n = 0;
-    if (++machine->n_ticks % SIM_PROGRESS_TICKS == 0) tell_progress(sim, number);
+}
+
+void sim_machine_report_at(struct sim *sim, uint32_t number, int64_t at_ns)
+{
+    sim->machines[number].report_at_ns = at_ns;
+    sim_queue_push(&sim->queue,
+                   (struct sim_event){.at_ns = at_ns, .kind = SIM_TELEMETRY, .node = number});
+}
+
+void sim_machine_changed(struct sim *sim, uint32_t number)
+{
+    const struct sim_machine *machine = &sim->machines[number];
+    int64_t at_ns = machine->reported_ns + sim_ns(sim->config->report_gap_s);
+    if (at_ns < sim->now_ns) at_ns = sim->now_ns;
+    if (machine->alive && at_ns < machine->report_at_ns) sim_machine_report_at(sim, number, at_ns);
+}
+
+void sim_machine_telemetry(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_machine *machine = &sim->machines[event->node];
+    int64_t period_ns = sim_ns(sim->config->telemetry_s);
+    if (event->at_ns != machine->report_at_ns) return;
+    if (machine->alive) send_report(sim, event->node);
+    if (machine->alive && sim->now_ns - machine->told_ns >= SIM_PROGRESS_TICKS * period_ns) {
+        machine->told_ns = sim->now_ns;
+        tell_progress(sim, event->node);
+    }
+    machine->reported_ns = sim->now_ns;
+    sim_machine_report_at(sim, event->node, sim->now_ns + period_ns);
 }

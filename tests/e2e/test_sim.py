@@ -1,4 +1,5 @@
 """`starlane sim`: what it prints, that it repeats itself, and that it says what is wrong."""
+import json
 import xml.etree.ElementTree
 
 from conftest import ROOT, shared_path
@@ -70,6 +71,24 @@ def test_a_recorded_trace_names_models(starlane, tmp_path):
     trace.write_text(trace.read_text().replace("code", "cobol"))
     error = starlane.error("sim", "--nodes", EXAMPLES / "models.yaml", "--trace", trace, expect=2)
     assert "line 1" in error and "cobol" in error
+    trace.write_text('{"timestamp": 0.5, "input_length": 60, "output_length": 5, "max_tokens": 4}\n')
+    assert "max_tokens" in starlane.error("sim", "--nodes", EXAMPLES / "models.yaml", "--trace", trace, expect=2)
+
+
+def test_a_record_is_a_trace_again(starlane, tmp_path):
+    record, again = tmp_path / "record.jsonl", tmp_path / "again.jsonl"
+    options = ["--nodes", EXAMPLES / "five-nodes.yaml", "--policy", "balanced,round-robin", "--json"]
+    first = starlane.json("sim", *options, "-n", 300, "--rate", 3, "--classes", "1,1,1", "--record", record)
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    assert len(rows) == 600 and {row["policy"] for row in rows} == {"balanced", "round-robin"}
+    for key in ("first_token_s", "total_s"):
+        mine = [row[key] for row in rows if row["policy"] == "balanced"]
+        assert abs(sum(mine) / len(mine) - first["policies"][0][key]["mean"]) < 1e-9
+    assert {row["node"] for row in rows} == {"gpu", "workstation", "server", "desktop", "edge"}
+    # A trace begins with its first request: from then on times stay as they are.
+    second = starlane.json("sim", *options, "--trace", record, "-n", 300, "--record", again)
+    assert starlane.json("sim", *options, "--trace", again, "-n", 300)["policies"] == second["policies"]
+    assert "no-folder" in starlane.error("sim", *options, "-n", 5, "--record", tmp_path / "no-folder/x", expect=1)
 
 
 def test_a_measured_node_can_be_simulated(starlane, tmp_path):

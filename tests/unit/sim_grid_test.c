@@ -227,15 +227,45 @@ static void test_failures_by_chance(void **state)
     sim_trace_done(&trace);
 }
 
+/* The first token of the last request in seconds, of four that come to two gateways in turn. All of
+ * them would rather have the fast node; the third, with a long prompt, keeps it busy. */
+static double first_after_a_long_prompt(double report_gap_s)
+{
+    struct sim_node nodes[2] = {node_make(), node_make()};
+    struct sim_request requests[4] = {request_at(5, 0), request_at(6, 0), request_at(7, 0),
+                                      request_at(8, 0)};
+    struct sim_trace trace = {.requests = requests, .n = 4, .block_tokens = 1};
+    struct sim_config config;
+    struct sim_result result;
+    nodes[0].prefill_tps *= 2;
+    requests[2].prompt_tokens = 5000; /* 2.5 s */
+    sim_setup(&config, models, 1, nodes, 2);
+    config.n_gateways = 2;
+    config.telemetry_s = 100;
+    config.report_gap_s = report_gap_s;
+    sim_run_ok(&config, &trace, &result);
+    double first_s = result.first_s[2];
+    sim_result_done(&result);
+    return first_s;
+}
+
+static void test_changes_are_reported_at_once(void **state)
+{
+    (void)state;
+    assert_true(first_after_a_long_prompt(0.05) < 0.11); /* at the other node */
+    assert_true(first_after_a_long_prompt(4) > 1);       /* the gateway did not know */
+}
+
 /* Four gateways whose reports are a second old when they come, or lost every other time, do not all
- * run to the same node: the fullest stays about as much above the mean as with fresh ones. */
+ * run to the same node: the fullest stays about as much above the mean as with fresh ones each
+ * second. Reports of changes at once are better than these. */
 static void test_stale_reports_make_no_herd(void **state)
 {
     (void)state;
     struct sim_nodes grid;
     struct sim_trace trace;
     struct sim_config config;
-    struct sim_result fresh, stale, lost;
+    struct sim_result prompt, fresh, stale, lost;
     struct sl_err err;
     assert_int_equal(sim_nodes_load(EXAMPLES "five-nodes.yaml", &grid, &err), SL_OK);
     struct sim_poisson poisson = {
@@ -245,6 +275,8 @@ static void test_stale_reports_make_no_herd(void **state)
     config.n_models = 1;
     config.n_gateways = 4;
     sim_trace_speed_up(&trace, 0.6 * sim_capacity(&config, &trace) / sim_trace_rate(&trace));
+    sim_run_ok(&config, &trace, &prompt);
+    config.report_gap_s = 1;
     sim_run_ok(&config, &trace, &fresh);
     config.report_delay_s = 1;
     sim_run_ok(&config, &trace, &stale);
@@ -254,6 +286,8 @@ static void test_stale_reports_make_no_herd(void **state)
     assert_true(stale.imbalance < fresh.imbalance * 1.3);
     assert_true(lost.imbalance < fresh.imbalance * 1.5);
     assert_true(stale.first.p99 < fresh.first.p99 * 1.3);
+    assert_true(prompt.first.p99 < fresh.first.p99);
+    sim_result_done(&prompt);
     sim_result_done(&fresh);
     sim_result_done(&stale);
     sim_result_done(&lost);
@@ -404,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_electricity_by_the_hour),
         cmocka_unit_test(test_energy_first_goes_where_current_is_clean),
         cmocka_unit_test(test_failures_by_chance),
+        cmocka_unit_test(test_changes_are_reported_at_once),
         cmocka_unit_test(test_stale_reports_make_no_herd),
         cmocka_unit_test(test_a_measured_profile),
         cmocka_unit_test(test_kv_room_is_shared),
