@@ -58,8 +58,8 @@ BURST, CALIBRATION_SEED = 64, 99
 """Requests at once, which a node works off with batches of all sizes."""
 SLICE_S = 2
 """Every other slice of a run says how fast the nodes are then, and what first tokens take besides computing."""
-EXPLAINED = 16
-"""Requests that the gateway is asked about at a time."""
+EXPLAINED, REMEMBERED = 16, 4096
+"""Requests that the gateway is asked about at a time; that it can be asked about (docs/grid-views.md)."""
 ON_FIRST_CORE = {"n1"}
 """The other nodes are on the last one. All of a node is on one core: processes on two of them take their parts of a
 share in slices larger than a small share, which then stands still."""
@@ -284,16 +284,15 @@ class Profile:
     def take_burst(self, answers):
         self.capacity = len(answers) / max(a.end - a.due for a in answers)
 
-    def as_in(self, args, answers):
+    def as_in(self, args, answers, learnt, more):
         """As the node was when it gave these answers. Steps and prompts were measured by themselves; all of them are
-        scaled until the simulator takes as long from first tokens to last ones as the node did in every other slice.
+        scaled until the simulator takes as long from first tokens to last ones as the node did for those learnt from.
         What first tokens then take more is a delay: the node's processes wait for each other."""
-        learnt = learnt_from(answers)
         first = statistics.fmean(answers[i].first - answers[i].due for i in learnt)
         rest = statistics.fmean(answers[i].end - answers[i].first for i in learnt)
 
         def foretold(profile):
-            rows = predict(args, [profile], answers, POLICIES[0])
+            rows = predict(args, [profile], answers, POLICIES[0], more)
             one = statistics.fmean(rows[i]["first_token_s"] for i in learnt)
             return one, statistics.fmean(rows[i]["total_s"] for i in learnt) - one
         low, high = SCALE_MIN, SCALE_MAX
@@ -332,29 +331,49 @@ class Window:
 
     def __init__(self, policy, answers, sent):
         self.policy, self.answers, self.sent = policy, answers, sent
-        self.profiles, self.rows = None, None
+        self.profiles, self.more, self.rows = {}, 0, []
         """The nodes as they were meanwhile, and what the simulator makes of them."""
 
     def numbers(self):
         return [a.first - a.due for a in self.answers], [a.end - a.due for a in self.answers]
 
-    def foretell(self, args, base):
-        self.profiles = {}
+    def nodes_then(self, args, base, learnt_from):
+        """{name: the node as it was meanwhile}, from some of its answers."""
+        then, more = {}, more_tokens(base.values())
         for name, profile in base.items():
             mine = [a for a in self.answers if a.node == name]
-            self.profiles[name] = profile.as_in(args, mine) if learnt_from(mine) else profile
-        self.rows = predict(args, self.profiles.values(), self.answers, self.policy)
+            learnt = learnt_from(mine)
+            then[name] = profile.as_in(args, mine, learnt, more) if learnt else profile
+            if not 1.01 * SCALE_MIN < then[name].scale < 0.99 * SCALE_MAX:
+                print(f"  {name} is as far from what was measured as is looked for")
+        return then
+
+    def foretell(self, args, base):
+        self.profiles, self.more = self.nodes_then(args, base, every_other_slice), more_tokens(base.values())
+        self.rows = predict(args, self.profiles.values(), self.answers, self.policy, self.more)
 
     def judged(self):
         """((first tokens, whole answers), the same as foretold), seconds, of the slices nothing was learnt from."""
-        rest = sorted(set(range(len(self.answers))) - set(learnt_from(self.answers)))
-        real = [[self.numbers()[k][i] for i in rest] for k in range(2)]
-        return real, [[self.rows[i][key] for i in rest] for key in ("first_token_s", "total_s")]
+        learnt = every_other_slice(self.answers)
+        return self.compared(self.rows, sorted(set(range(len(self.answers))) - set(learnt)))
+
+    def compared(self, rows, which):
+        real = [[numbers[i] for i in which] for numbers in self.numbers()]
+        return real, [[rows[i][key] for i in which] for key in ("first_token_s", "total_s")]
+
+    def foretold_from(self, other, args, base):
+        """As judged, of all requests, by what all of another run said of the nodes."""
+        profiles = other.nodes_then(args, base, all_of)
+        return self.compared(predict(args, profiles.values(), self.answers, self.policy, self.more),
+                             all_of(self.answers))
 
 
-def learnt_from(answers):
-    """Which of them are of every other slice."""
+def every_other_slice(answers):
     return [i for i, a in enumerate(answers) if a.at // SLICE_S % 2 == 0]
+
+
+def all_of(answers):
+    return list(range(len(answers)))
 
 
 def lengths_of(args, rng, n):
@@ -384,14 +403,17 @@ def window(bench, policy, arrivals):
     return Window(policy, answers, {name: after[name] - before[name] for name in after})
 
 
-def write_simulation(args, profiles, answers, folder):
+def more_tokens(profiles):
+    """What a request takes besides its tokens is the node's time too, and as much more on a slow one."""
+    return statistics.median(profile.request / profile.per_token for profile in profiles)
+
+
+def write_simulation(args, profiles, answers, more, folder):
     """(nodes, trace): files for `starlane sim`."""
     nodes, trace = folder / "nodes.yaml", folder / "trace.jsonl"
     nodes.write_text(f"models:\n  - {{name: {args.name}}}\nnodes:\n" + "".join(p.entry() for p in profiles),
                      encoding="ascii")
     begin = min(a.due for a in answers) - 5
-    # What a request takes besides its tokens is the node's time too, and as much more on a slow one.
-    more = statistics.median(profile.request / profile.per_token for profile in profiles)
     trace.write_text("".join(json.dumps({"timestamp": (a.due - begin) * 1e3,
                                          "input_length": round(a.prompt_tokens + more),
                                          "output_length": a.output_tokens, "max_tokens": a.output_tokens,
@@ -400,10 +422,10 @@ def write_simulation(args, profiles, answers, folder):
     return nodes, trace
 
 
-def predict(args, profiles, answers, policy):
+def predict(args, profiles, answers, policy, more):
     """What the simulator makes of each request."""
     with tempfile.TemporaryDirectory() as folder:
-        nodes, trace = write_simulation(args, profiles, answers, pathlib.Path(folder))
+        nodes, trace = write_simulation(args, profiles, answers, more, pathlib.Path(folder))
         record = pathlib.Path(folder) / "record.jsonl"
         command = [args.starlane, "sim", "--nodes", nodes, "--trace", trace, "--policy", policy, "--record", record]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
@@ -445,22 +467,34 @@ def print_ratios(rows):
     return met
 
 
-def print_fidelity(windows):
+def print_errors(policy, judged):
+    """Whether they are within the goals; judged: pairs of what was and what was foretold."""
+    real, foretold = (summary(*[[x for pair in judged for x in pair[side][k]] for k in range(2)])
+                      for side in range(2))
+    met = True
+    for key, value in real.items():
+        goal = GOAL_P99 if key.endswith("p99") else GOAL_MEAN
+        error = foretold[key] / value - 1
+        met = met and abs(error) <= goal
+        print(f"{policy:20}{key:12}{value:9.3f}{foretold[key]:9.3f}{error:+9.1%}{goal:7.0%}")
+    return met
+
+
+def print_fidelity(args, windows, base):
     print(f"\n{'policy':20}{'':12}{'real s':>9}{'sim s':>9}{'error':>9}{'goal':>7}")
     met = True
     for policy in dict.fromkeys(w.policy for w in windows):
-        judged = [w.judged() for w in windows if w.policy == policy]
-        real, foretold = (summary(*[[x for pair in judged for x in pair[side][k]] for k in range(2)])
-                          for side in range(2))
-        for key, value in real.items():
-            goal = GOAL_P99 if key.endswith("p99") else GOAL_MEAN
-            error = foretold[key] / value - 1
-            met = met and (policy != POLICIES[0] or abs(error) <= goal)
-            print(f"{policy:20}{key:12}{value:9.3f}{foretold[key]:9.3f}{error:+9.1%}{goal:7.0%}")
         mine = [w for w in windows if w.policy == policy]
+        is_met = print_errors(policy, [w.judged() for w in mine])
+        met = met and (is_met or policy != POLICIES[0])
         print(f"{policy:20}{'by node':12}" + ", ".join(
             f"{name} {sum(w.sent[name] for w in mine)} ({sum(row['node'] == name for w in mine for row in w.rows)})"
             for name in SHARES))
+    pairs = [(w, other) for w in windows if w.policy == POLICIES[0]
+             for other in windows if other.policy == POLICIES[2] and other.answers[0].at == w.answers[0].at]
+    if pairs:
+        print(f"\n{POLICIES[0]}, all requests, by what the run with {POLICIES[2]} said of the nodes:")
+        print_errors(POLICIES[0], [w.foretold_from(other, args, base) for w, other in pairs])
     return met
 
 
@@ -470,8 +504,9 @@ def keep(args, bench, windows):
     for i, one in enumerate(windows):
         rows = [[a.at, a.due, a.first, a.end, a.prompt_tokens, a.output_tokens, a.node] for a in one.answers]
         (args.keep / f"{i}-{one.policy}.json").write_text(json.dumps(rows), encoding="ascii")
-        for path in write_simulation(args, one.profiles.values(), one.answers, args.keep):
-            path.rename(args.keep / f"{i}-{one.policy}{path.suffix}")
+        if one.profiles:
+            for path in write_simulation(args, one.profiles.values(), one.answers, one.more, args.keep):
+                path.rename(args.keep / f"{i}-{one.policy}{path.suffix}")
     for name in [GATEWAY, *SHARES]:
         (args.keep / f"{name}.log").write_bytes(bench.lab.log(name).read_bytes())
 
@@ -489,6 +524,8 @@ def measure(args, lab):
         rate = args.load * sum(p.capacity / p.scale for p in now.values())
         print(f"round {turn + 1}: {rate:.2f} requests/s for {args.seconds:g} s with each policy", flush=True)
         arrivals = arrivals_of(args, rate, random.Random(args.seed + turn), args.seconds)
+        if len(arrivals) > REMEMBERED:
+            sys.exit(f"{len(arrivals)} requests: a gateway remembers {REMEMBERED}; ask for fewer --seconds")
         for policy in args.policies.split(","):
             windows.append(window(bench, policy, arrivals))
             if args.fidelity:
@@ -498,9 +535,9 @@ def measure(args, lab):
                   " ".join(f"{p.scale:.2f}" for p in now.values()), flush=True)
     met = print_ratios(print_policies(windows))
     if args.fidelity:
-        met = print_fidelity(windows) and met
-        if args.keep:
-            keep(args, bench, windows)
+        met = print_fidelity(args, windows, base) and met
+    if args.keep:
+        keep(args, bench, windows)
     return met
 
 

@@ -34,7 +34,7 @@ class Answer:
     def __init__(self, due):
         self.due, self.first, self.end = due, None, None
         self.prompt_tokens = self.output_tokens = 0
-        self.request = self.node = None
+        self.request = self.node = self.at = None
 
 
 async def ask(args, address, n_words, n_tokens, answer):

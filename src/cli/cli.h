@@ -71,7 +71,8 @@ SL_CHECK sl_status cli_read_stdin(struct sl_buf *out, struct sl_err *err);
 /* Appends the file's bytes to out. As cli_read_stdin, NOT_FOUND. */
 SL_CHECK sl_status cli_read_file(const char *path, struct sl_buf *out, struct sl_err *err);
 
-/* "9.1 MB", "512 B" (powers of 1000). Returns out. */
+/* "9.1 MB", "512 B" (powers of 1000): sizes of files and of what is transferred, as disks and links
+ * are sold; memory is told by sl_size_text, in the units that options take. Returns out. */
 #define CLI_BYTES_TEXT_MAX 32
 const char *cli_bytes_text(uint64_t bytes, char out[CLI_BYTES_TEXT_MAX]);
 

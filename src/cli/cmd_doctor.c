@@ -1,6 +1,7 @@
 /* cmd_doctor.c: `starlane doctor`: what this machine offers, and what it lacks. */
 #include "base/cpu.h"
 #include "base/json.h"
+#include "base/size_text.h"
 #include "cli/bandwidth.h"
 #include "cli/commands.h"
 #include "cli/doctor_telemetry.h"
@@ -219,10 +220,10 @@ static sl_status text_cpu(struct sl_buf *out)
 
 static sl_status text_memory(const struct findings *f, struct sl_buf *out)
 {
-    char total[CLI_BYTES_TEXT_MAX], available[CLI_BYTES_TEXT_MAX];
+    char total[SL_SIZE_TEXT_MAX], available[SL_SIZE_TEXT_MAX];
     sl_status status = sl_buf_addf(out, "\nMemory\n  %-12s %s\n  %-12s %s\n", "total",
-                                   cli_bytes_text(sl_mem_total_bytes(), total), "available",
-                                   cli_bytes_text(sl_mem_available_bytes(), available));
+                                   sl_size_text(sl_mem_total_bytes(), total), "available",
+                                   sl_size_text(sl_mem_available_bytes(), available));
     if (status != SL_OK) return status;
     if (!f->measured) return sl_buf_addf(out, "  %-12s not measured\n", "reads");
     return sl_buf_addf(out, "  %-12s %.1f GB/s with one thread, %.1f GB/s with %d (measured)\n",
@@ -232,13 +233,13 @@ static sl_status text_memory(const struct findings *f, struct sl_buf *out)
 
 static sl_status text_devices(const struct findings *f, struct sl_buf *out)
 {
-    char free_text[CLI_BYTES_TEXT_MAX], total[CLI_BYTES_TEXT_MAX];
+    char free_text[SL_SIZE_TEXT_MAX], total[SL_SIZE_TEXT_MAX];
     sl_status status = sl_buf_adds(out, "\nDevices\n");
     for (int i = 0; i < f->n_devices && status == SL_OK; i++) {
         const struct llm_device *d = &f->devices[i];
         status = sl_buf_addf(out, "  %-12s %s, %s of %s free\n", d->name, d->description,
-                             cli_bytes_text(d->memory_free, free_text),
-                             cli_bytes_text(d->memory_total, total));
+                             sl_size_text(d->memory_free, free_text),
+                             sl_size_text(d->memory_total, total));
     }
     if (status == SL_OK && f->backends_err.status != SL_OK)
         status = sl_buf_addf(out, "  none: %s\n", f->backends_err.text);

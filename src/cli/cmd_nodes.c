@@ -1,6 +1,7 @@
 /* cmd_nodes.c: `starlane nodes`: the machines of the grid, as a gateway sees them. */
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/size_text.h"
 #include "cli/admin_key.h"
 #include "cli/client.h"
 #include "cli/client_options.h"
@@ -84,14 +85,14 @@ static void percent_cell(struct table *table, double fraction)
 
 static void memory_cell(struct table *table, const struct sl_json_value *telemetry)
 {
-    char used[CLI_BYTES_TEXT_MAX], total[CLI_BYTES_TEXT_MAX];
+    char used[SL_SIZE_TEXT_MAX], total[SL_SIZE_TEXT_MAX];
     double all = number_of(telemetry, "memory_total_bytes");
     double available = number_of(telemetry, "memory_available_bytes");
     if (all < 0 || available < 0 || available > all)
         table_cell(table, "-");
     else
-        table_cell(table, "%s/%s", cli_bytes_text((uint64_t)(all - available), used),
-                   cli_bytes_text((uint64_t)all, total));
+        table_cell(table, "%s/%s", sl_size_text((uint64_t)(all - available), used),
+                   sl_size_text((uint64_t)all, total));
 }
 
 /* "2x NVIDIA H200 37%", with the mean of what is known */

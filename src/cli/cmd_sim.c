@@ -82,7 +82,8 @@ static const struct sl_opt opts[] = {
     {"plot", 0, SL_OPT_STRING, FIELD(plot), 0, 0, "FILE", NULL, NULL,
      "Write the distribution of the time to the first token to this SVG file."},
     {"record", 0, SL_OPT_STRING, FIELD(record), 0, 0, "FILE", NULL, NULL,
-     "Write what became of each request to this file, as JSON lines; it can be a trace again."},
+     "Write what became of each request to this file, as JSON lines; but for prefixes it can be a "
+     "trace again."},
     {0},
 };
 
@@ -221,12 +222,21 @@ static sl_status plot_write(const char *path, const struct sim_report *report, s
     return status;
 }
 
+/* Opened before the run, as it may take long, but after the trace is read, which it may be. */
+static sl_status record_open(const char *path, FILE **out, struct sl_err *err)
+{
+    *out = path ? fopen(path, "wb") : NULL;
+    return !path || *out ? SL_OK : sl_err_errno(err, errno, "%s", path);
+}
+
 static sl_status simulate(const struct options *o, struct sim_report *report, struct sl_err *err)
 {
+    FILE *record = NULL;
     struct sim_config config;
     struct sim_trace trace = {0};
     uint32_t gateway_sites[SIM_GATEWAYS_LIMIT] = {0};
     config_fill(o, report->grid, gateway_sites, &config);
+    config.answers_wanted = o->record != NULL;
     sl_status status = trace_get(o, report->grid, &trace, err);
     if (status == SL_OK) {
         double rate = sim_trace_rate(&trace), capacity = sim_capacity(&config, &trace);
@@ -236,12 +246,16 @@ static sl_status simulate(const struct options *o, struct sim_report *report, st
         report->capacity = capacity;
         report->rate = rate * factor;
     }
+    if (status == SL_OK) status = record_open(o->record, &record, err);
     for (size_t i = 0; i < report->n && status == SL_OK; i++) {
         config.policy = report->policies[i];
         status = sim_run(&config, &trace, &report->results[i], err);
         if (status != SL_OK) status = sl_err_prefix(err, "%s", config.policy.name);
     }
-    if (status == SL_OK && o->record) status = sim_record_write(o->record, report, &trace, err);
+    if (status == SL_OK && record)
+        status = sim_record_write(record, o->record, report, &trace, err);
+    if (record && fclose(record) != 0 && status == SL_OK)
+        status = sl_err_errno(err, errno, "%s", o->record);
     sim_trace_done(&trace);
     return status;
 }

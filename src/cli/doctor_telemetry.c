@@ -1,5 +1,6 @@
 #include "cli/doctor_telemetry.h"
 #include "base/clock.h"
+#include "base/size_text.h"
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -24,7 +25,7 @@ void doctor_telemetry_examine(const char *home, struct doctor_telemetry *out)
 
 static sl_status text_limits(const struct doctor_telemetry *found, struct sl_buf *out)
 {
-    char memory[CLI_BYTES_TEXT_MAX];
+    char memory[SL_SIZE_TEXT_MAX];
     sl_status status = sl_buf_addf(out, ROW, "limits");
     if (status == SL_OK && !found->findings.cpu_quota && !found->findings.memory_limit)
         return sl_buf_adds(out, "none by control groups\n");
@@ -32,7 +33,7 @@ static sl_status text_limits(const struct doctor_telemetry *found, struct sl_buf
         status = sl_buf_addf(out, "%g CPUs ", found->sample.cpus);
     if (status == SL_OK && found->findings.memory_limit)
         status = sl_buf_addf(out, "%s of memory ",
-                             cli_bytes_text((uint64_t)found->sample.memory_total_bytes, memory));
+                             sl_size_text((uint64_t)found->sample.memory_total_bytes, memory));
     return status == SL_OK ? sl_buf_adds(out, "by control groups\n") : status;
 }
 
@@ -47,14 +48,14 @@ static sl_status text_power(const struct doctor_telemetry *found, struct sl_buf 
 /* "name, 40 % busy, 312 W, 51 C": what is known. */
 static sl_status text_accelerator(const struct telemetry_accelerator *a, struct sl_buf *out)
 {
-    char used[CLI_BYTES_TEXT_MAX], total[CLI_BYTES_TEXT_MAX];
+    char used[SL_SIZE_TEXT_MAX], total[SL_SIZE_TEXT_MAX];
     sl_status status = sl_buf_addf(out, ROW "%s", "", a->name);
     if (status == SL_OK && telemetry_known(a->utilisation))
         status = sl_buf_addf(out, ", %.0f %% busy", 100 * a->utilisation);
     if (status == SL_OK && telemetry_known(a->memory_total_bytes))
         status = sl_buf_addf(out, ", %s of %s used",
-                             cli_bytes_text((uint64_t)a->memory_used_bytes, used),
-                             cli_bytes_text((uint64_t)a->memory_total_bytes, total));
+                             sl_size_text((uint64_t)a->memory_used_bytes, used),
+                             sl_size_text((uint64_t)a->memory_total_bytes, total));
     if (status == SL_OK && telemetry_known(a->watts))
         status = sl_buf_addf(out, ", %.0f W", a->watts);
     if (status == SL_OK && telemetry_known(a->celsius))

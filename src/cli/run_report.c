@@ -1,6 +1,7 @@
 #include "cli/run_report.h"
 #include "base/cpu.h"
 #include "base/json.h"
+#include "base/size_text.h"
 #include "cli/cli.h"
 #include <stdio.h>
 
@@ -46,15 +47,15 @@ static int64_t first_token_ns(const struct run_report *r)
 static void print_memory(const struct engine *engine)
 {
     struct engine_stats s;
-    char weights[CLI_BYTES_TEXT_MAX], kv[CLI_BYTES_TEXT_MAX];
-    char compute[CLI_BYTES_TEXT_MAX], rss[CLI_BYTES_TEXT_MAX];
+    char weights[SL_SIZE_TEXT_MAX], kv[SL_SIZE_TEXT_MAX];
+    char compute[SL_SIZE_TEXT_MAX], rss[SL_SIZE_TEXT_MAX];
     engine_stats(engine, &s);
     fprintf(stderr, "memory       weights %s mapped",
-            cli_bytes_text(s.weight_bytes - s.weight_copied_bytes, weights));
+            sl_size_text(s.weight_bytes - s.weight_copied_bytes, weights));
     if (s.weight_copied_bytes)
-        fprintf(stderr, " and %s copied", cli_bytes_text(s.weight_copied_bytes, weights));
-    fprintf(stderr, ", KV cache %s, compute %s; resident %s\n", cli_bytes_text(s.kv_bytes, kv),
-            cli_bytes_text(s.compute_bytes, compute), cli_bytes_text(sl_mem_rss_bytes(), rss));
+        fprintf(stderr, " and %s copied", sl_size_text(s.weight_copied_bytes, weights));
+    fprintf(stderr, ", KV cache %s, compute %s; resident %s\n", sl_size_text(s.kv_bytes, kv),
+            sl_size_text(s.compute_bytes, compute), sl_size_text(sl_mem_rss_bytes(), rss));
 }
 
 void run_report_print(const struct run_report *r)

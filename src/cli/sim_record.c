@@ -4,7 +4,6 @@
 #include "cli/sim_nodes_file.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #define LINE_BYTES_MAX 4096
 #define NS_PER_MS 1e6
@@ -56,16 +55,12 @@ static sl_status put_all(FILE *file, const struct sim_report *report, const stru
     return status;
 }
 
-sl_status sim_record_write(const char *path, const struct sim_report *report,
+sl_status sim_record_write(FILE *file, const char *path, const struct sim_report *report,
                            const struct sim_trace *trace, struct sl_err *err)
 {
-    FILE *file = fopen(path, "wb");
-    if (!file) return sl_err_errno(err, errno, "%s", path);
     sl_status status = put_all(file, report, trace);
-    if (status == SL_IO)
-        status = sl_err_errno(err, errno, "%s", path);
-    else if (status != SL_OK)
-        status = sl_err_set(err, status, "record: %s", sl_status_text(status));
-    if (fclose(file) != 0 && status == SL_OK) status = sl_err_errno(err, errno, "%s", path);
-    return status;
+    if (status == SL_IO || (status == SL_OK && fflush(file) != 0))
+        return sl_err_errno(err, errno, "%s", path);
+    return status == SL_OK ? SL_OK
+                           : sl_err_set(err, status, "record: %s", sl_status_text(status));
 }

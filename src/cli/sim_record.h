@@ -4,6 +4,8 @@
 #pragma once
 #include "cli/sim_report.h"
 
-/* IO: the file cannot be written; what is there then is no record. */
-SL_CHECK sl_status sim_record_write(const char *path, const struct sim_report *report,
+#include <stdio.h>
+
+/* To file, which is named path; the results have answers. IO: what is there then is no record. */
+SL_CHECK sl_status sim_record_write(FILE *file, const char *path, const struct sim_report *report,
                                     const struct sim_trace *trace, struct sl_err *err);

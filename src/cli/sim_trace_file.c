@@ -21,6 +21,7 @@ struct builder {
     struct sim_trace_opts opts;
     size_t requests_cap, blocks_cap;
     int64_t first_ns;
+    char policy[POLICY_NAME_MAX]; /* whose requests of a record are taken: the first's */
 };
 
 static bool grow(void **items, size_t *capacity, size_t n, size_t n_more, size_t size)
@@ -133,20 +134,33 @@ static sl_status max_take(struct builder *builder, const struct sl_json_value *v
                           struct sl_err *err)
 {
     struct sim_request *request = &builder->trace->requests[builder->trace->n - 1];
-    int64_t n = value ? sl_json_to_int(value, -1) : 0;
-    if (n < 0 || (n > 0 && n < request->output_tokens) || n > UINT32_MAX)
-        return sl_err_set(err, SL_INVALID, "max_tokens: from output_length on");
+    int64_t n = sl_json_is(value, SL_JSON_NULL) ? 0 : sl_json_to_int(value, -1);
+    if (n < 0 || (n > 0 && n < request->output_tokens) || n > INT32_MAX)
+        return sl_err_set(err, SL_INVALID,
+                          "max_tokens: a whole number from output_length on, or 0: no limit");
     request->max_tokens = (uint32_t)n;
     return SL_OK;
 }
 
 #define NS_PER_MS 1e6
 
+/* A record of several policies has each request several times. */
+static bool is_again(struct builder *builder, const struct sl_json_value *root)
+{
+    const char *policy = sl_json_to_str(sl_json_get(root, "policy"), "", NULL);
+    if (builder->trace->n == 0) snprintf(builder->policy, sizeof builder->policy, "%s", policy);
+    return strncmp(policy, builder->policy, sizeof builder->policy - 1) != 0;
+}
+
 static sl_status json_line(struct builder *builder, const char *line, size_t n, struct sl_err *err)
 {
     struct sl_json_value *root = NULL;
     sl_status status = sl_json_parse(line, n, &root, err);
     if (status != SL_OK) return status;
+    if (is_again(builder, root)) {
+        sl_json_free(root);
+        return SL_OK;
+    }
     double at_ms = sl_json_to_num(sl_json_get(root, "timestamp"), -1);
     int64_t n_prompt = sl_json_to_int(sl_json_get(root, "input_length"), -1);
     int64_t n_output = sl_json_to_int(sl_json_get(root, "output_length"), -1);

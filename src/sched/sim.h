@@ -127,6 +127,7 @@ struct sim_config {
     double report_gap_s;      /* at least; sooner than telemetry_s only what changed is reported */
     double report_delay_s;    /* they take so much longer than other messages */
     double report_loss;       /* share that never arrives */
+    bool answers_wanted;      /* in the result */
     bool placement;           /* models follow demand; else they stay where the nodes have them */
     double origin_bits_per_s; /* of what no node has; 0: no limit */
     double gone_s;            /* from a crash until the bus says so */
@@ -162,7 +163,7 @@ struct sim_model_result {
  * never; status OK: it finished. */
 struct sim_answer {
     double first_s, total_s;
-    uint32_t node; /* that it was sent to last, or SIM_NONE */
+    uint32_t node; /* that finished it, or else that it was sent to last, or SIM_NONE */
     sl_status status;
 };
 
@@ -182,7 +183,7 @@ struct sim_result {
     struct sim_share classes[SCHED_CLASS_COUNT];
     double *first_s; /* of finished requests, sorted */
     size_t n_first;
-    struct sim_answer *answers; /* [n_requests], in the trace's order */
+    struct sim_answer *answers; /* [n_requests], in the trace's order; NULL: not wanted */
 };
 
 void sim_config_default(struct sim_config *config);

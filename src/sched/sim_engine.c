@@ -21,7 +21,7 @@ static const uint64_t *blocks_of(const struct sim *sim, const struct sim_job *jo
 
 static void measure(double *mean, double value)
 {
-    *mean += (value - *mean) * MEASURE_SHARE;
+    *mean = *mean > 0 ? *mean + (value - *mean) * MEASURE_SHARE : value;
 }
 
 /* Tokens whose keys and values a running job has, or will have when its prompt is computed. */
@@ -222,7 +222,8 @@ static void plan(struct sim *sim, uint32_t number)
                     context_s(spec, &all, n_steps);
     step_s /= machine->speed;
     span->step_ns = sim_ns(step_s) + 1;
-    span->n_steps = SIM_SPAN_NS / span->step_ns;
+    /* While anything decodes, its speed is looked at now and then. */
+    span->n_steps = (all.n_streams ? sim_ns(DECODE_WINDOW_S) : SIM_SPAN_NS) / span->step_ns;
     if (span->n_steps > n_steps) span->n_steps = n_steps;
     if (span->n_steps == 0) span->n_steps = 1;
     span->start_ns = sim->now_ns;
@@ -240,7 +241,7 @@ static double since_s(const struct sim *sim, int64_t at_ns)
 void sim_engine_await(struct sim *sim, uint32_t number, struct sim_job *job)
 {
     struct sim_machine *machine = &sim->machines[number];
-    if (job->n_done) return; /* it goes on from elsewhere */
+    if (job->resumed) return;
     job->awaited = true;
     if (machine->n_awaited++ == 0) machine->awaited_ns = sim->now_ns;
 }
@@ -340,8 +341,10 @@ static void prompt_done(struct sim *sim, uint32_t number, struct sim_job *job)
     job->state = JOB_DECODE;
     if (job->n_done < request_of(sim, job)->output_tokens) job->n_done++;
     take_prefill(sim, number, job);
-    job->n_measured = job->n_done;
-    job->decode_ns = sim->now_ns;
+    if (!job->decode_ns) { /* not when it was computed anew */
+        job->n_measured = job->n_done;
+        job->decode_ns = sim->now_ns;
+    }
     if (job->n_done < request_of(sim, job)->output_tokens)
         sim_machine_tell(sim, number, job, ROUTER_TOKENS);
 }
@@ -364,7 +367,7 @@ void sim_engine_step(struct sim *sim, const struct sim_event *event)
         if (is_done || since_s(sim, job->decode_ns) >= DECODE_WINDOW_S)
             take_decode(sim, event->node, job);
         if (!is_done) continue;
-        measure(&machine->service_s, since_s(sim, job->started_ns));
+        if (!job->resumed) measure(&machine->service_s, since_s(sim, job->started_ns));
         sim_machine_finished(sim, event->node, job);
     }
     span->stepping = false;

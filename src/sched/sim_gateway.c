@@ -124,7 +124,9 @@ void sim_gateway_arrival(struct sim *sim, uint32_t number)
 
 void sim_gateway_news(struct sim *sim, const struct sim_event *event)
 {
+    struct sim_outcome *outcome = &sim->outcomes[event->request];
     if (sim->machines[event->node].cut >> event->gateway & 1) return;
+    if (event->value == ROUTER_FINISHED && outcome->end_ns < 0) outcome->node = event->node;
     sim_gateway_step(sim, event->gateway,
                      &(struct router_event){.kind = (enum router_event_kind)event->value,
                                             .request = event->request,

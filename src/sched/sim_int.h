@@ -75,6 +75,7 @@ struct sim_job {
     uint32_t n_planned;  /* of its prompt, in each step of the span */
     uint64_t order;      /* of dispatch: prompts are computed in turn */
     int64_t started_ns;  /* dispatched */
+    bool resumed; /* it was begun elsewhere */
     bool awaited;        /* its prompt has still to be measured */
     uint32_t n_computed; /* of its prompt: not cached */
     uint32_t n_measured; /* tokens until decode_ns, from which on decoding has to be measured */
@@ -136,7 +137,7 @@ struct sim_gateway {
 
 struct sim_outcome {
     int64_t first_ns, end_ns; /* -1: not yet */
-    uint32_t node;            /* the last it was sent to, or SIM_NONE */
+    uint32_t node;            /* as struct sim_answer's */
     sl_status status;
 };
 

@@ -258,7 +258,7 @@ void sim_machine_loaded(struct sim *sim, const struct sim_event *event)
                  &(struct sched_event){.kind = SCHED_WORKER_STARTED, .model = event->request});
     machine_step(sim, event->node,
                  &(struct sched_event){.kind = SCHED_LOADED, .model = event->request});
-    sim_machine_changed(sim, event->node);
+    if (event->at_ns > 0) sim_machine_changed(sim, event->node); /* else it was so before */
 }
 
 void sim_machine_unloaded(struct sim *sim, const struct sim_event *event)
@@ -319,6 +319,7 @@ void sim_machine_send(struct sim *sim, const struct sim_event *event)
                             .gateway = event->gateway,
                             .attempt = event->attempt,
                             .n_done = event->n_tokens,
+                            .resumed = event->n_tokens > 0,
                             .prefill_left = request->prompt_tokens + event->n_tokens};
     struct sim_job *job = job_new(machine);
     uint32_t place = place_of(sim, machine, request->model);

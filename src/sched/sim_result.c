@@ -149,15 +149,17 @@ sl_status sim_result_fill(struct sim *sim, struct sim_result *out, struct sl_err
     struct times times = {.itl = sl_calloc(n, sizeof *times.itl),
                           .total = sl_calloc(n, sizeof *times.total)};
     times.first = out->first_s = sl_calloc(n, sizeof *out->first_s);
-    out->answers = sl_calloc(n, sizeof *out->answers);
+    bool wanted = sim->config->answers_wanted;
+    if (wanted) out->answers = sl_calloc(n, sizeof *out->answers);
     out->nodes = sl_calloc(sim->config->n_nodes, sizeof *out->nodes);
     out->models = sl_calloc(sim->config->n_models, sizeof *out->models);
     sl_status status = SL_OK;
-    if (times.itl && times.total && times.first && out->answers && out->nodes && out->models) {
+    if (times.itl && times.total && times.first && (out->answers || !wanted) && out->nodes &&
+        out->models) {
         out->duration_s = (double)sim->now_ns / SIM_NS_PER_S;
         out->imbalance = sim->n_samples ? sim->imbalance / (double)sim->n_samples : 0;
         out->n_events = sim->queue.n_pushed;
-        answers_fill(sim, out);
+        if (wanted) answers_fill(sim, out);
         shares_fill(sim, out, &times);
         machines_fill(sim, out);
         routers_fill(sim, out);

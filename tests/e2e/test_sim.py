@@ -86,8 +86,9 @@ def test_a_record_is_a_trace_again(starlane, tmp_path):
         assert abs(sum(mine) / len(mine) - first["policies"][0][key]["mean"]) < 1e-9
     assert {row["node"] for row in rows} == {"gpu", "workstation", "server", "desktop", "edge"}
     # A trace begins with its first request: from then on times stay as they are.
-    second = starlane.json("sim", *options, "--trace", record, "-n", 300, "--record", again)
-    assert starlane.json("sim", *options, "--trace", again, "-n", 300)["policies"] == second["policies"]
+    second = starlane.json("sim", *options, "--trace", record, "--record", again)
+    assert second["policies"][0]["requests"] == 300
+    assert starlane.json("sim", *options, "--trace", again)["policies"] == second["policies"]
     assert "no-folder" in starlane.error("sim", *options, "-n", 5, "--record", tmp_path / "no-folder/x", expect=1)
 
 
