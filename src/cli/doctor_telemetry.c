@@ -53,9 +53,9 @@ static sl_status text_accelerator(const struct telemetry_accelerator *a, struct 
     if (status == SL_OK && telemetry_known(a->utilisation))
         status = sl_buf_addf(out, ", %.0f %% busy", 100 * a->utilisation);
     if (status == SL_OK && telemetry_known(a->memory_total_bytes))
-        status = sl_buf_addf(out, ", %s of %s used",
-                             sl_size_text((uint64_t)a->memory_used_bytes, used),
-                             sl_size_text((uint64_t)a->memory_total_bytes, total));
+        status =
+            sl_buf_addf(out, ", %s of %s used", sl_size_text((uint64_t)a->memory_used_bytes, used),
+                        sl_size_text((uint64_t)a->memory_total_bytes, total));
     if (status == SL_OK && telemetry_known(a->watts))
         status = sl_buf_addf(out, ", %.0f W", a->watts);
     if (status == SL_OK && telemetry_known(a->celsius))

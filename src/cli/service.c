@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/thread.h"
+#include "grid/dispatch.h"
 #include "grid/grid.h"
 #include "grid/store.h"
 #include "grid/telemetry_sampler.h"
@@ -301,6 +302,17 @@ static sl_status join_members(struct service *s, struct sl_err *err)
     return s->cfg.grid ? service_grid_create(s->cfg.grid, &parts, &s->members, err) : SL_OK;
 }
 
+/* One that was named at the start. In a grid placement would take it away when nobody asks. */
+static sl_status keep_model(struct node *node, struct dispatch *dispatch, const char *name,
+                            struct sl_err *err)
+{
+    struct node_model model;
+    sl_status status = node_pin(node, name, err);
+    if (status != SL_OK || !dispatch) return status;
+    status = node_model_find(node, name, &model, err);
+    return status == SL_OK ? dispatch_keep(dispatch, model.name, model.digest, err) : status;
+}
+
 static sl_status create_parts(struct service *s, struct sl_err *err)
 {
     sl_status status = loop_create(0, &s->loop, err);
@@ -316,7 +328,7 @@ static sl_status create_parts(struct service *s, struct sl_err *err)
     if (status == SL_OK && s->members)
         grid_on_model_change(s->grid, service_grid_store_changed, s->members);
     for (int i = 0; i < s->cfg.n_models && status == SL_OK; i++)
-        status = node_pin(s->node, s->cfg.models[i], err);
+        status = keep_model(s->node, dispatch, s->cfg.models[i], err);
     if (status != SL_OK || s->cfg.no_api) return status;
     status = create_gateway(s, err);
     return status == SL_OK ? settle_begin(s, err) : status;

@@ -61,6 +61,5 @@ sl_status sim_record_write(FILE *file, const char *path, const struct sim_report
     sl_status status = put_all(file, report, trace);
     if (status == SL_IO || (status == SL_OK && fflush(file) != 0))
         return sl_err_errno(err, errno, "%s", path);
-    return status == SL_OK ? SL_OK
-                           : sl_err_set(err, status, "record: %s", sl_status_text(status));
+    return status == SL_OK ? SL_OK : sl_err_set(err, status, "record: %s", sl_status_text(status));
 }

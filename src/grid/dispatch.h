@@ -115,6 +115,10 @@ SL_CHECK sl_status dispatch_model_find(struct dispatch *dispatch, const char *na
                                        struct node_model *out, struct sl_err *err);
 /* Has it loaded on at least one node and keeps it there. As dispatch_submit. */
 SL_CHECK sl_status dispatch_pin(struct dispatch *dispatch, const char *model, struct sl_err *err);
+/* Keeps what was named at the start, which loads here before any member has told of it: name and
+ * digest as in node_model. NOMEM: also, more models than DISPATCH_MODELS_MAX. */
+SL_CHECK sl_status dispatch_keep(struct dispatch *dispatch, const char *name, const char *digest,
+                                 struct sl_err *err);
 /* Unloads it on every member once its running requests are done. NOT_FOUND: it is loaded
  * nowhere. */
 SL_CHECK sl_status dispatch_stop(struct dispatch *dispatch, const char *model, struct sl_err *err);

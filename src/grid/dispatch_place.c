@@ -267,16 +267,29 @@ void dispatch_place(struct dispatch *dispatch)
 
 /* --- by hand --- */
 
+static void pin(struct dispatch *dispatch, struct dispatch_model *model)
+{
+    model->pinned = model->asked_for = true;
+    dispatch_model_tell(dispatch, model);
+    dispatch->place_now = dispatch->tell_demand = true;
+    if (!dispatch->stepping) dispatch_wake(dispatch);
+}
+
 sl_status dispatch_pin(struct dispatch *dispatch, const char *name, struct sl_err *err)
 {
     struct dispatch_model *model;
     sl_status status = dispatch_model_resolve(dispatch, name, &model, err);
     if (status == SL_OK) status = dispatch_model_hope(dispatch, model, NULL, err);
-    if (status != SL_OK) return status;
-    model->pinned = model->asked_for = true;
-    dispatch_model_tell(dispatch, model);
-    dispatch->place_now = dispatch->tell_demand = true;
-    if (!dispatch->stepping) dispatch_wake(dispatch);
+    if (status == SL_OK) pin(dispatch, model);
+    return status;
+}
+
+sl_status dispatch_keep(struct dispatch *dispatch, const char *name, const char *digest,
+                        struct sl_err *err)
+{
+    struct dispatch_model *model = dispatch_model_of(dispatch, name, digest);
+    if (!model) return sl_err_set(err, SL_NOMEM, "no place for model %.200s", name);
+    pin(dispatch, model);
     return SL_OK;
 }
 

@@ -75,7 +75,7 @@ struct sim_job {
     uint32_t n_planned;  /* of its prompt, in each step of the span */
     uint64_t order;      /* of dispatch: prompts are computed in turn */
     int64_t started_ns;  /* dispatched */
-    bool resumed; /* it was begun elsewhere */
+    bool resumed;        /* it was begun elsewhere */
     bool awaited;        /* its prompt has still to be measured */
     uint32_t n_computed; /* of its prompt: not cached */
     uint32_t n_measured; /* tokens until decode_ns, from which on decoding has to be measured */

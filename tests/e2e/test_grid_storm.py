@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(
     not (shutil.which("nats-server") or pathlib.Path("/usr/sbin/nats-server").exists()),
     reason="no nats-server")
 
-SHORT_TOKENS, LONG_TOKENS = 32, 250
+SHORT_TOKENS, LONG_TOKENS = 32, 450
+TRIES = 3  # an answer may be over before its node is
 RATE_PER_S = 2
 LONG = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": LONG_TOKENS, "temperature": 0,
         "ignore_eos": True}
@@ -109,16 +110,19 @@ STRIKES = {  # what happens to the node in the middle of an answer
 @pytest.mark.parametrize("kind", STRIKES)
 def test_an_answer_goes_on_elsewhere(grid, expected, kind):
     """When its node goes, from the token on that its client had last."""
-    with under_load(grid, expected):
-        name, attempts = cut_in_the_middle(grid, expected,
-                                           lambda name: STRIKES[kind](grid, name))
-        grid.lab.heal()
-        grid.lab.resume(name)
-        for node in NODES:
-            if not grid.lab.pids(node):
-                grid.restart(node)
-        for gateway in GATEWAYS:
-            grid.wait_alive(NODES, gateway)
+    for _ in range(TRIES):
+        with under_load(grid, expected):
+            name, attempts = cut_in_the_middle(grid, expected,
+                                               lambda name: STRIKES[kind](grid, name))
+            grid.lab.heal()
+            grid.lab.resume(name)
+            for node in NODES:
+                if not grid.lab.pids(node):
+                    grid.restart(node)
+            for gateway in GATEWAYS:
+                grid.wait_alive(NODES, gateway)
+        if len(attempts) > 1:
+            break
     assert attempts[0]["name"] == name != attempts[1]["name"]
     assert 0 < attempts[0]["to_token"] == attempts[1]["from_token"]
 

@@ -10,6 +10,7 @@ import urllib.parse
 
 import pytest
 
+from conftest import MODELS
 from grid import grid_in
 from service import DEADLINE_S, echo, wait_for
 
@@ -96,7 +97,7 @@ def test_every_column(trio):
         assert re.fullmatch(r"n[a-z2-7]{13}", row["ID"])
         assert row["STATE"] == "alive" and row["SEEN"] == "now"
         assert re.fullmatch(r"\d+%|-", row["CPU"])
-        assert re.fullmatch(r"[\d.]+ .B/[\d.]+ .B", row["MEMORY"])
+        assert re.fullmatch(r"[\d.]+ .iB/[\d.]+ .iB", row["MEMORY"])
         assert row["QUEUE"] == "0+0" and re.fullmatch(r"\d+", row["TOK/S"])
     assert [row["ROLE"] for row in table.values()] == ["gateway", "node", "node"]
     assert [row["SITE"] for row in table.values()] == ["-", "berlin", "-"]
@@ -526,3 +527,15 @@ def test_history_of_a_member(trio):
     assert len(curve["min"]) == len(curve["mean"]) == len(curve["max"]) == 6
     known = [row for row in zip(curve["min"], curve["mean"], curve["max"]) if row[0] is not None]
     assert known and all(0 < low <= mean <= high for low, mean, high in known)
+
+
+def test_what_it_was_started_with_stays_until_it_is_stopped(grid):
+    gateway = grid.up("alpha", MODELS / "starling.gguf", "--threads", 1)
+
+    def lines():
+        return starlane(gateway, "ps").splitlines()[1:]
+    wait_for(lambda: any(" ready " in line for line in lines()), "the model")
+    [line] = lines()
+    assert line.split()[0] == "starling" and line.endswith("forever")
+    starlane(gateway, "stop", "starling")
+    wait_for(lambda: not lines(), "the model to go")

@@ -411,6 +411,11 @@ static void test_what_cannot_be_loaded_fails_with_the_reason(void **state)
     fake_grid_end(&grid);
 }
 
+static uint32_t n_loaded(void)
+{
+    return (uint32_t)grid.nodes[0].hosts + grid.nodes[1].hosts + grid.nodes[2].hosts;
+}
+
 static void test_stop_unloads_everywhere_and_for_good(void **state)
 {
     (void)state;
@@ -425,8 +430,22 @@ static void test_stop_unloads_everywhere_and_for_good(void **state)
     assert_int_equal(dispatch_stop(grid.dispatch, "parrot", &err), SL_NOT_FOUND);
     assert_int_equal(dispatch_pin(grid.dispatch, "parrot", &err), SL_OK);
     fake_grid_run(&grid, 3 * S);
-    assert_int_equal(grid.nodes[0].hosts + grid.nodes[1].hosts + grid.nodes[2].hosts, 1);
+    assert_int_equal(n_loaded(), 1);
     fake_grid_end(&grid);
+}
+
+static void test_what_nobody_asks_for_goes_unless_it_is_kept(void **state)
+{
+    (void)state;
+    struct sl_err err = SL_ERR_INIT;
+    for (int kept = 0; kept < 2; kept++) {
+        start();
+        if (kept) assert_int_equal(dispatch_keep(grid.dispatch, FAKE_MODEL, "d1", &err), SL_OK);
+        fake_grid_run(&grid, 1200 * S);
+        assert_int_equal(n_loaded(), kept);
+        fake_grid_end(&grid);
+        fake_grid_begin(&grid, 3);
+    }
 }
 
 static void count_model(void *ctx, const struct node_model *model)
@@ -707,6 +726,7 @@ int main(void)
         cmocka_unit_test_setup(test_what_fits_nowhere_is_told_with_numbers, setup),
         cmocka_unit_test_setup(test_what_cannot_be_loaded_fails_with_the_reason, setup),
         cmocka_unit_test_setup(test_stop_unloads_everywhere_and_for_good, setup),
+        cmocka_unit_test_setup(test_what_nobody_asks_for_goes_unless_it_is_kept, setup),
         cmocka_unit_test_setup(test_names_mean_what_is_here, setup),
         cmocka_unit_test_setup(test_one_gateway_places_for_all, setup),
         cmocka_unit_test_setup(test_what_waits_elsewhere_is_loaded_too, setup),
